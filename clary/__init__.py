@@ -1,0 +1,3 @@
+"""Clary: the Amazon SageMaker API on your own machines."""
+
+__version__ = "0.1.0"

@@ -1,0 +1,1 @@
+"""The AWS services that a SageMaker user's code also calls, one file each."""

@@ -1,0 +1,1 @@
+"""The door: invocations, objects, and forwarding of all else."""

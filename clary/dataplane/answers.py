@@ -1,0 +1,57 @@
+"""The door's own answers: AWS-shaped errors and small JSON documents, sent over ASGI."""
+
+from __future__ import annotations
+
+import json
+import uuid
+from collections.abc import Awaitable, Callable
+from typing import Any
+from xml.sax.saxutils import escape
+
+from clary.model.errors import ApiError
+
+Message = dict[str, Any]
+Scope = dict[str, Any]
+Receive = Callable[[], Awaitable[Message]]
+Send = Callable[[Message], Awaitable[None]]
+Application = Callable[[Scope, Receive, Send], Awaitable[None]]
+Headers = list[tuple[bytes, bytes]]
+
+
+async def send_whole(send: Send, status: int, headers: Headers, body: bytes) -> None:
+    """Send a response whose body is known; `headers` must not hold a Content-Length."""
+    headers.append((b"content-length", b"%d" % len(body)))
+    await send({"type": "http.response.start", "status": status, "headers": headers})
+    await send({"type": "http.response.body", "body": body})
+
+
+async def send_json(send: Send, status: int, document: Any) -> None:
+    body = json.dumps(document).encode()
+    await send_whole(send, status, [(b"content-type", b"application/json")], body)
+
+
+async def send_error(scope: Scope, send: Send, error: ApiError) -> None:
+    """Word an error in the protocol that the request speaks: the query protocol wants XML."""
+    request_id = str(uuid.uuid4())
+    headers: Headers = [(b"x-amzn-requestid", request_id.encode())]
+    if _speaks_query(scope["headers"]):
+        kind = "Sender" if error.status < 500 else "Receiver"
+        body = (
+            f"<ErrorResponse><Error><Type>{kind}</Type><Code>{escape(error.code)}</Code>"
+            f"<Message>{escape(error.message)}</Message></Error>"
+            f"<RequestId>{request_id}</RequestId></ErrorResponse>"
+        ).encode()
+        headers.append((b"content-type", b"text/xml"))
+    else:
+        document = {"__type": error.code, "message": error.message, "Message": error.message}
+        body = json.dumps({**document, **error.members}).encode()
+        headers.append((b"content-type", b"application/json"))
+        headers.append((b"x-amzn-errortype", error.code.encode()))
+    await send_whole(send, error.status, headers, body)
+
+
+def _speaks_query(headers: Headers) -> bool:
+    for name, value in headers:
+        if name == b"content-type":
+            return value.startswith(b"application/x-www-form-urlencoded")
+    return False

@@ -1,0 +1,134 @@
+"""The HTTP side of one client connection: uvicorn's protocol, with bounds on a client's cost."""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+from typing import Any, cast
+
+from uvicorn.config import Config
+from uvicorn.protocols.http.httptools_impl import HttpToolsProtocol
+from uvicorn.server import ServerState
+
+from clary.dataplane.answers import Application
+
+HEAD_BYTES_MAX = 64 * 1024
+UNREAD_BYTES_MAX = (
+    256 * 1024 * 1024
+)  # thrown away after an early answer, before the client is cut off
+STALLED_SECONDS = 60.0
+KEEP_ALIVE_SECONDS = 75
+
+
+class HeadTooLarge(Exception):
+    """The request line and headers exceed what any client of AWS sends."""
+
+
+class HttpConnection(HttpToolsProtocol):
+    """One client's connection; `peer` is given where the bytes come through a splice."""
+
+    def __init__(
+        self, config: Config, state: ServerState, *, peer: tuple[str, int] | None = None
+    ) -> None:
+        super().__init__(config, state, {})
+        self.peer = peer
+        self.head_bytes = 0
+        self.unread_bytes = 0
+        self.head_pending = False
+        self.last_progress = self.loop.time()
+
+    def connection_made(self, transport: asyncio.BaseTransport) -> None:
+        super().connection_made(cast(asyncio.Transport, transport))
+        if self.peer is not None:
+            self.client = self.peer
+
+    def data_received(self, data: bytes) -> None:
+        self.last_progress = self.loop.time()
+        super().data_received(data)
+
+    def on_message_begin(self) -> None:
+        self.head_bytes = 0
+        self.head_pending = True
+        super().on_message_begin()
+
+    def on_url(self, url: bytes) -> None:
+        self._count(len(url))
+        super().on_url(url)
+
+    def on_header(self, name: bytes, value: bytes) -> None:
+        self._count(len(name) + len(value) + 4)
+        super().on_header(name, value)
+
+    def on_headers_complete(self) -> None:
+        self.head_pending = False
+        super().on_headers_complete()
+
+    def on_body(self, body: bytes) -> None:
+        if self.cycle.response_complete:
+            self.unread_bytes += len(body)
+            if self.unread_bytes > UNREAD_BYTES_MAX:
+                self.transport.abort()
+            return
+        super().on_body(body)
+
+    def _count(self, size: int) -> None:
+        self.head_bytes += size
+        if self.head_bytes > HEAD_BYTES_MAX:
+            raise HeadTooLarge
+
+    def is_stalled(self, now: float) -> bool:
+        """The client owes bytes of a head or body and has sent none for too long."""
+        owes = self.head_pending or (
+            self.cycle is not None
+            and self.cycle.more_body
+            and not self.cycle.response_complete
+            and not self.flow.read_paused
+        )
+        return owes and now - self.last_progress > STALLED_SECONDS
+
+
+class Connections:
+    """Every HTTP connection of this process: how they are made, swept and ended."""
+
+    def __init__(self, application: Application) -> None:
+        self.config = Config(
+            cast(Any, application),
+            http="httptools",
+            ws="none",
+            lifespan="off",
+            interface="asgi3",
+            log_config=None,
+            access_log=False,
+            proxy_headers=False,
+            server_header=False,
+            date_header=False,
+            timeout_keep_alive=KEEP_ALIVE_SECONDS,
+        )
+        self.config.load()
+        # uvicorn asks the logger, not the configuration, whether to log each request.
+        access = logging.getLogger("uvicorn.access")
+        access.handlers = []
+        access.propagate = False
+        self.state = ServerState()
+
+    def make(self, peer: tuple[str, int] | None = None) -> HttpConnection:
+        return HttpConnection(self.config, self.state, peer=peer)
+
+    async def sweep(self, interval_seconds: float = 5.0) -> None:
+        """Cut off clients that stall, for ever; a cancelled task ends it."""
+        loop = asyncio.get_running_loop()
+        while True:
+            await asyncio.sleep(interval_seconds)
+            now = loop.time()
+            for connection in list(self.state.connections):
+                if isinstance(connection, HttpConnection) and connection.is_stalled(now):
+                    connection.transport.abort()
+
+    async def finish(self, seconds: float) -> None:
+        """Let the requests in flight end, then cut what remains."""
+        for connection in list(self.state.connections):
+            connection.shutdown()
+        if self.state.tasks:
+            await asyncio.wait(list(self.state.tasks), timeout=seconds)
+        for connection in list(self.state.connections):
+            connection.transport.abort()

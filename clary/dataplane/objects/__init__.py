@@ -1,0 +1,1 @@
+"""S3: buckets and objects, answered by the door itself."""

@@ -1,0 +1,121 @@
+"""One S3 request as the operations see it, and their answer."""
+
+from __future__ import annotations
+
+import base64
+import re
+import secrets
+from dataclasses import dataclass, field
+from urllib.parse import unquote_plus, unquote_to_bytes
+
+from clary.dataplane.answers import Receive, Scope
+from clary.identity.authenticate import Caller
+from clary.identity.principals import Principal, anonymous_principal
+from clary.model.errors import ApiError
+from clary.wire.http import Request
+
+VIRTUAL_HOST = re.compile(
+    r"(?P<bucket>[a-z0-9][a-z0-9.-]{1,61}[a-z0-9])\.s3(?:[.-](?:dualstack\.)?[a-z0-9-]+)?"
+    r"\.(?:amazonaws\.com(?:\.cn)?|localhost)(?::\d+)?"
+)
+
+
+@dataclass(slots=True)
+class S3Request:
+    method: str
+    bucket: str
+    key: str
+    query: dict[str, str]
+    headers: dict[str, str]
+    wire: Request  # as received, for the signature
+    receive: Receive
+    secure: bool = False
+    caller: Caller | None = None
+    request_id: str = field(default_factory=lambda: secrets.token_hex(8).upper())
+    host_id: str = field(
+        default_factory=lambda: base64.b64encode(secrets.token_bytes(48)).decode("ascii")
+    )
+
+    @property
+    def principal(self) -> Principal:
+        return self.caller.principal if self.caller else anonymous_principal()
+
+    @property
+    def version_id(self) -> str:
+        return self.query.get("versionId", "")
+
+    def header(self, name: str, default: str = "") -> str:
+        return self.headers.get(name, default)
+
+
+@dataclass(slots=True)
+class Answer:
+    """A status, headers and a body: bytes, or a range of an open file, which is closed when sent."""
+
+    status: int = 200
+    headers: dict[str, str] = field(default_factory=dict[str, str])
+    body: bytes = b""
+    descriptor: int | None = None
+    start: int = 0
+    length: int = 0
+
+
+def parse(scope: Scope, receive: Receive) -> S3Request:
+    """Read the head of a request; raise InvalidURI for a key that is not UTF-8."""
+    headers: dict[str, str] = {}
+    for raw_name, raw_value in scope["headers"]:
+        name, value = raw_name.decode("latin-1"), raw_value.decode("latin-1")
+        headers[name] = f"{headers[name]},{value}" if name in headers else value
+    path = scope["raw_path"].decode("latin-1")
+    raw_query = scope["query_string"].decode("latin-1")
+    client = scope.get("client")
+    wire = Request(
+        scope["method"],
+        path,
+        raw_query,
+        headers,
+        peer=client[0] if client else "127.0.0.1",
+    )
+    bucket, key = "", ""
+    request = S3Request(
+        scope["method"],
+        bucket,
+        key,
+        parameters(raw_query) if raw_query else {},
+        headers,
+        wire,
+        receive,
+        secure=scope.get("scheme") == "https",
+    )
+    request.bucket, request.key = bucket_and_key(path, headers.get("host", ""))
+    return request
+
+
+def bucket_and_key(path: str, host: str) -> tuple[str, str]:
+    found = VIRTUAL_HOST.fullmatch(host.lower()) if ".s3" in host else None
+    try:
+        text = unquote_to_bytes(path).decode() if "%" in path else _as_utf8(path)
+    except UnicodeDecodeError as problem:
+        raise invalid_uri(path) from problem
+    if found:
+        return found["bucket"], text[1:]
+    bucket, _, key = text[1:].partition("/")
+    return bucket, key
+
+
+def invalid_uri(path: str) -> ApiError:
+    return ApiError("Couldn't parse the specified URI.", code="InvalidURI", status=400, URI=path)
+
+
+def _as_utf8(path: str) -> str:
+    return path if path.isascii() else path.encode("latin-1").decode()
+
+
+def parameters(query: str) -> dict[str, str]:
+    """Decoded query parameters; one without a value is empty, of repeated ones the first counts."""
+    found: dict[str, str] = {}
+    for pair in query.split("&"):
+        name, _, value = pair.partition("=")
+        if name:
+            found.setdefault(unquote_plus(name), unquote_plus(value))
+    return found

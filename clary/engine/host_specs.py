@@ -1,0 +1,113 @@
+"""Host specs: what a runner needs to know to run one host of a job or an endpoint."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+from clary.engine.call import Parts
+from clary.images import build, workload_code
+from clary.images.image import Image
+from clary.settings import Settings
+from clary.store.rows import Row
+
+SPEC_VERSION = 1
+GRACE_SECONDS = 120
+
+
+@dataclass(frozen=True, slots=True)
+class Work:
+    """What is the same for all hosts of one launch."""
+
+    role_arn: str
+    image: Image
+    argv: tuple[str, ...]
+    environment: Mapping[str, str]
+    hosts: tuple[str, ...]  # every host of the job, also those not in this launch
+    inputs: Sequence[Mapping[str, Any]] = ()
+    outputs: Sequence[Mapping[str, Any]] = ()
+    files: Callable[[str], Mapping[str, str]] = field(default=lambda host: {})  # by host
+    stream: Callable[[str], str] = field(default=lambda host: host)
+    log_group: str = ""
+    metrics: Sequence[Mapping[str, str]] = ()
+    metric_namespace: str = ""
+    metric_dimensions: Mapping[str, str] = field(default_factory=dict[str, str])
+    checkpoints: Mapping[str, str] | None = None
+    seconds_max: float | None = None
+    memory_bytes: int | None = None
+    cpus: float | None = None
+    grace_seconds: float = GRACE_SECONDS
+    network_isolation: bool = False
+    failure_file: str = "output/failure"
+    message_file: str | None = None
+    serve: Mapping[str, Any] | None = None
+    working_directory: str = "/opt/ml"
+
+
+def host_directory(settings: Settings, row: Row, host: str) -> Path:
+    """Where a host of a row keeps its files; the generation keeps one launch apart from the next."""
+    generation = row.state.get("hosts", {}).get(host, {}).get("generation", 1)
+    return settings.home / "work" / str(row.id) / f"g{generation}" / host
+
+
+def host_specs(row: Row, keys: tuple[str, ...], parts: Parts, work: Work) -> list[dict[str, Any]]:
+    settings = parts.settings
+    prefix = build.prefix(work.image.environment, settings)
+    code = workload_code.staged(settings)
+    credentials = parts.work_credentials(work.role_arn, row.arn)
+    environment = {**work.image.environment_variables, **work.environment}
+    common: dict[str, Any] = {
+        "version": SPEC_VERSION,
+        "work": row.arn,
+        "hosts": list(work.hosts),
+        "endpoint_url": settings.endpoint_url,
+        "region": row.region,
+        "account": row.account,
+        "credentials_url": f"{settings.endpoint_url}/_clary/credentials",
+        **credentials,
+        "program": {
+            "argv": list(work.argv),
+            "environment": environment,
+            "working_directory": work.working_directory,
+            "prefix": str(prefix),
+            "read_only": [str(path) for path in build.mounts(prefix)],
+            "code": str(code),
+            "preload": list(work.image.preload),
+        },
+        "inputs": [dict(one) for one in work.inputs],
+        "outputs": [dict(one) for one in work.outputs],
+        "checkpoints": dict(work.checkpoints) if work.checkpoints else None,
+        "metrics": [dict(one) for one in work.metrics],
+        "metric_namespace": work.metric_namespace,
+        "metric_dimensions": dict(work.metric_dimensions),
+        "limits": {
+            "seconds": work.seconds_max,
+            "memory_bytes": work.memory_bytes,
+            "cpus": work.cpus,
+            "processes": 4096,
+        },
+        "grace_seconds": work.grace_seconds,
+        "network_isolation": work.network_isolation,
+        "failure_file": work.failure_file,
+        "message_file": work.message_file,
+        "serve": dict(work.serve) if work.serve else None,
+        "wake_socket": str(settings.run / "wake.sock"),
+        "notes": list(work.image.notes),
+    }
+    specs: list[dict[str, Any]] = []
+    for key in keys:
+        directory = host_directory(settings, row, key)
+        specs.append(
+            {
+                **common,
+                "generation": row.state["hosts"][key]["generation"],
+                "host": key,
+                "directory": str(directory),
+                "shared": str(directory.parent),
+                "files": dict(work.files(key)),
+                "log": {"group": work.log_group, "stream": work.stream(key)},
+            }
+        )
+    return specs

@@ -1,0 +1,1 @@
+"""The request chain of the control plane."""

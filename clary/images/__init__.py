@@ -1,0 +1,1 @@
+"""What an image URI means: an environment and its commands, one small file per image family."""

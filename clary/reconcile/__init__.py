@@ -1,0 +1,1 @@
+"""Lifecycles, decisions, and the one loop that acts on them."""

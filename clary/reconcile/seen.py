@@ -1,0 +1,27 @@
+"""Everything a plan may look at besides its row: one immutable picture of the world at one moment."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+
+from clary.reconcile.observations import Observation
+
+
+@dataclass(frozen=True, slots=True)
+class Preparation:
+    """How far the environment of an image is."""
+
+    status: str  # "absent" | "building" | "ready" | "failed"
+    message: str = ""  # the last line of progress, or why it failed and what to do
+
+
+READY = Preparation("ready")
+
+
+@dataclass(frozen=True, slots=True)
+class Seen:
+    now: float  # epoch seconds
+    hosts: Mapping[str, Observation] = field(default_factory=dict[str, Observation])
+    slots_free: int = 0  # hosts that may still be started on this installation
+    preparation: Preparation = READY

@@ -1,0 +1,1 @@
+"""Studio: domains, profiles, spaces, apps and the images they start."""

@@ -1,0 +1,9 @@
+"""A Studio lifecycle configuration is a script that runs when an app starts."""
+
+from clary.engine.resource import Resource
+from clary.model.errors import ResourceNotFound
+
+studio_lifecycle_config = Resource(
+    "StudioLifecycleConfig",
+    missing=ResourceNotFound("StudioLifecycleConfig '{name}' does not exist."),
+)

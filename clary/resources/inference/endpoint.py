@@ -1,0 +1,306 @@
+"""An endpoint serves one or more variants of models behind one name."""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Callable
+from functools import partial
+from typing import Any
+
+from clary.engine.call import Call, Parts
+from clary.engine.host_specs import Work, host_specs
+from clary.engine.naming import arn_of
+from clary.engine.projection import describe as described
+from clary.engine.resource import BoundResource, Resource
+from clary.engine.verbs import change_row, create
+from clary.model.errors import NotImplementedException, ValidationException
+from clary.reconcile.lifecycles import ENDPOINT
+from clary.resources.inference.endpoint_plan import host_keys, plan_endpoint, variant_of
+from clary.resources.inference.endpoint_routes import publish_routes
+from clary.store.rows import Row
+
+HEALTH_SECONDS_DEFAULT = 240
+GRACE_SECONDS = 30
+LOG_GROUP = "/aws/sagemaker/Endpoints/"
+NOT_BUILT = (
+    "AsyncInferenceConfig",
+    "ShadowProductionVariants",
+    "ExplainerConfig",
+    "DataCaptureConfig",
+)
+
+
+def _in_progress(row: Row) -> ValidationException:
+    return ValidationException(f'Cannot update in-progress endpoint "{row.arn}".')
+
+
+def target_of(call: Call, config_name: str, revision: int) -> dict[str, Any]:
+    """What an endpoint of this configuration runs: a copy, since models and configurations may be deleted."""
+    config = _row(call, "EndpointConfig", config_name)
+    for member in NOT_BUILT:
+        if config.document.get(member):
+            raise NotImplementedException(
+                f"Endpoint configurations with {member} are not built yet in this version of Clary."
+            )
+    variants: list[dict[str, Any]] = []
+    for variant in config.document["ProductionVariants"]:
+        if "ServerlessConfig" in variant or not variant.get("ModelName"):
+            kind = (
+                "serverless variants" if "ServerlessConfig" in variant else "inference components"
+            )
+            raise NotImplementedException(
+                f"Endpoints with {kind} are not built yet in this version of Clary."
+            )
+        model = _row(call, "Model", variant["ModelName"])
+        variants.append(
+            {
+                **variant,
+                "count": variant.get("InitialInstanceCount") or 1,
+                "weight": variant.get("InitialVariantWeight", 1.0),
+                "role": model.document.get("ExecutionRoleArn", ""),
+                "isolated": bool(model.document.get("EnableNetworkIsolation")),
+                "container": _container(model),
+            }
+        )
+    return {"config": config_name, "revision": revision, "variants": variants}
+
+
+def _container(model: Row) -> dict[str, Any]:
+    containers: list[dict[str, Any]] = model.document.get("Containers") or [
+        model.document["PrimaryContainer"]
+    ]
+    if len(containers) > 1:
+        raise NotImplementedException(
+            "Endpoints whose model has several containers are not built yet in this version of Clary."
+        )
+    container = dict(containers[0])
+    if container.get("Mode") == "MultiModel":
+        raise NotImplementedException(
+            "Multi-model endpoints are not built yet in this version of Clary."
+        )
+    if not container.get("Image"):
+        raise NotImplementedException(
+            "Serving a model package by its name is not built yet in this version of Clary; "
+            "create the model with an Image."
+        )
+    return container
+
+
+def _row(call: Call, noun: str, name: str) -> Row:
+    bound = call.parts.bound(noun)
+    row = call.parts.store.rows.get(noun, name, account=call.account, region=call.region)
+    if row is None:
+        raise bound.missing_error(name, arn_of(bound, call, "", name))
+    return row
+
+
+def images(row: Row) -> tuple[str, ...]:
+    target = row.state.get("target") or row.state.get("live") or {"variants": []}
+    return tuple({one["container"]["Image"] for one in target["variants"]})
+
+
+def hosts(row: Row, keys: tuple[str, ...], parts: Parts) -> list[dict[str, Any]]:
+    """Each host serves its own variant, so each is a piece of work of its own."""
+    specs: list[dict[str, Any]] = []
+    for key in keys:
+        name, revision = variant_of(key)
+        variant = _variant(row, name, revision)
+        container = variant["container"]
+        image = parts.image(container["Image"])
+        serve = image.commands.get("serve")
+        health = variant.get("ContainerStartupHealthCheckTimeoutInSeconds")
+        work = Work(
+            role_arn=variant["role"],
+            image=image,
+            argv=serve.argv if serve is not None else ("serve",),
+            environment=container.get("Environment") or {},
+            hosts=(key,),
+            inputs=_model_data(container),
+            stream=partial(_stream, row),
+            log_group=f"{LOG_GROUP}{row.name}",
+            grace_seconds=GRACE_SECONDS,
+            network_isolation=variant["isolated"],
+            serve={
+                "socket": "serve.sock",
+                "health_seconds": health or HEALTH_SECONDS_DEFAULT,
+                "ping_path": "/ping",
+            },
+        )
+        specs += host_specs(row, (key,), parts, work)
+    return specs
+
+
+def _stream(row: Row, host: str) -> str:
+    return f"{variant_of(host)[0]}/{instance_id(row, host)}"
+
+
+def _variant(row: Row, name: str, revision: int) -> dict[str, Any]:
+    for part in (row.state.get("target"), row.state.get("live")):
+        if part and part["revision"] == revision:
+            for variant in part["variants"]:
+                if variant["VariantName"] == name:
+                    return variant
+    raise LookupError(f"endpoint {row.name} has no variant {name} of revision {revision}")
+
+
+def _model_data(container: dict[str, Any]) -> list[dict[str, Any]]:
+    common = {
+        "name": "model",
+        "target": "model",
+        "mode": "File",
+        "distribution": "FullyReplicated",
+        "compression": "None",
+        "record_wrapper": "None",
+        "attributes": [],
+        "shuffle_seed": None,
+    }
+    source = (container.get("ModelDataSource") or {}).get("S3DataSource")
+    if source:
+        packed = source["CompressionType"] == "Gzip"
+        kind = "S3Object" if source["S3DataType"] == "S3Object" or packed else "S3Prefix"
+        return [{**common, "uri": source["S3Uri"], "type": kind, "unpack": packed}]
+    if container.get("ModelDataUrl"):
+        return [{**common, "uri": container["ModelDataUrl"], "type": "S3Object", "unpack": True}]
+    return []
+
+
+def instance_id(row: Row, host: str) -> str:
+    return "i-" + hashlib.sha256(f"{row.arn}/{row.id}/{host}".encode()).hexdigest()[:17]
+
+
+def _variants_shown(row: Row) -> list[dict[str, Any]] | None:
+    """ProductionVariants, absent until the endpoint was in service."""
+    live = row.state.get("live")
+    if not live:
+        return None
+    target = row.state.get("target") or live
+    wanted = {one["VariantName"]: one for one in target["variants"]}
+    running = set(row.state.get("ready", [])) & set(host_keys(live))
+    shown: list[dict[str, Any]] = []
+    for variant in live["variants"]:
+        name = variant["VariantName"]
+        desired = wanted.get(name, variant)
+        image = variant["container"]["Image"]
+        shown.append(
+            {
+                "VariantName": name,
+                "DeployedImages": [
+                    {
+                        "SpecifiedImage": image,
+                        "ResolvedImage": image,
+                        "ResolutionTime": row.created,
+                    }
+                ],
+                "CurrentWeight": variant["weight"],
+                "DesiredWeight": desired["weight"],
+                "CurrentInstanceCount": sum(variant_of(key)[0] == name for key in running),
+                "DesiredInstanceCount": desired["count"],
+            }
+        )
+    return shown
+
+
+endpoint = Resource(
+    "Endpoint",
+    lifecycle=ENDPOINT,
+    computed={"ProductionVariants": _variants_shown},
+    plan=plan_endpoint,
+    hosts=hosts,
+    images=images,
+    published=publish_routes,
+    takes_slots=False,
+)
+
+
+@endpoint.operation("CreateEndpoint")
+def create_endpoint(call: Call) -> dict[str, Any]:
+    target = target_of(call, call.input["EndpointConfigName"], 1)
+    return create(call.parts.bound("Endpoint"), call, {"target": target})
+
+
+@endpoint.operation("UpdateEndpoint")
+def update_endpoint(call: Call) -> dict[str, Any]:
+    for member in ("DeploymentConfig", "RetainDeploymentConfig"):
+        if call.input.get(member):
+            raise NotImplementedException(
+                f"UpdateEndpoint with {member} is not built yet in this version of Clary."
+            )
+
+    def change(row: Row) -> None:
+        if row.status != "InService":
+            raise _in_progress(row)
+        revision = row.state["live"]["revision"] + 1 + row.state.get("attempts", 0)
+        row.state["attempts"] = row.state.get("attempts", 0) + 1
+        target = target_of(call, call.input["EndpointConfigName"], revision)
+        if call.input.get("RetainAllVariantProperties"):
+            _retain(row.state["live"], target, call.input.get("ExcludeRetainedVariantProperties"))
+        row.state["target"] = target
+        row.status = "Updating"
+        row.due = call.time
+
+    return _changed(call, change, "Update")
+
+
+def _retain(
+    live: dict[str, Any], target: dict[str, Any], excluded: list[dict[str, str]] | None
+) -> None:
+    """Keep the weights and counts of variants that both configurations have."""
+    left_out = {one["VariantPropertyType"] for one in excluded or []}
+    old = {variant["VariantName"]: variant for variant in live["variants"]}
+    for variant in target["variants"]:
+        before = old.get(variant["VariantName"])
+        if before is None:
+            continue
+        if "DesiredInstanceCount" not in left_out:
+            variant["count"] = before["count"]
+        if "DesiredWeight" not in left_out:
+            variant["weight"] = before["weight"]
+
+
+@endpoint.operation("UpdateEndpointWeightsAndCapacities")
+def update_endpoint_weights_and_capacities(call: Call) -> dict[str, Any]:
+    wanted = {one["VariantName"]: one for one in call.input["DesiredWeightsAndCapacities"]}
+
+    def change(row: Row) -> None:
+        if row.status != "InService":
+            raise _in_progress(row)
+        live = row.state["live"]
+        known = {variant["VariantName"] for variant in live["variants"]}
+        for name in wanted:
+            if name not in known:
+                raise ValidationException(
+                    f'Could not find production variant "{name}" of endpoint "{row.arn}".'
+                )
+        variants = [_resized(one, wanted.get(one["VariantName"], {})) for one in live["variants"]]
+        row.state["target"] = {**live, "variants": variants}
+        row.status = "Updating"
+        row.due = call.time
+
+    return _changed(call, change, "Update")
+
+
+def _resized(variant: dict[str, Any], wanted: dict[str, Any]) -> dict[str, Any]:
+    return {
+        **variant,
+        "weight": wanted.get("DesiredWeight", variant["weight"]),
+        "count": wanted.get("DesiredInstanceCount", variant["count"]),
+    }
+
+
+@endpoint.operation("DeleteEndpoint")
+def delete_endpoint(call: Call) -> dict[str, Any]:
+    def change(row: Row) -> None:
+        if row.status in ("Creating", "Updating", "SystemUpdating", "RollingBack"):
+            raise _in_progress(row)
+        row.status = "Deleting"
+        row.due = call.time
+
+    return _changed(call, change, "Delete")
+
+
+def _changed(call: Call, change: Callable[[Row], None], verb: str) -> dict[str, Any]:
+    bound: BoundResource = call.parts.bound("Endpoint")
+    row = change_row(bound, call, change)
+    publish_routes(call.parts)
+    call.parts.wake()
+    return described(bound, row, verb)

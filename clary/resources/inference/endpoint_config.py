@@ -1,0 +1,64 @@
+"""An endpoint configuration: the variants, instances and policies of an endpoint to be; it never changes."""
+
+from __future__ import annotations
+
+from clary.engine.call import Call
+from clary.engine.resource import Resource
+from clary.model.errors import ValidationException
+
+
+def variants_are_named_once(call: Call) -> None:
+    names = [variant["VariantName"] for variant in call.input["ProductionVariants"]]
+    names += [variant["VariantName"] for variant in call.input.get("ShadowProductionVariants", [])]
+    for name in names:
+        if names.count(name) > 1:
+            raise ValidationException(f"Duplicate production variant name: {name}.")
+
+
+def models_exist(call: Call) -> None:
+    for variant in call.input["ProductionVariants"]:
+        name = variant.get("ModelName")
+        if not name:
+            if not call.input.get("ExecutionRoleArn"):
+                raise ValidationException(
+                    "A production variant without a ModelName hosts inference components, "
+                    "which needs an ExecutionRoleArn in the endpoint configuration."
+                )
+            continue
+        found = call.parts.store.rows.get("Model", name, account=call.account, region=call.region)
+        if found is None:
+            arn = f"arn:aws:sagemaker:{call.region}:{call.account}:model/{name}"
+            raise ValidationException(f'Could not find model "{arn}".')
+
+
+def capacity_is_instances_or_serverless(call: Call) -> None:
+    for variant in call.input["ProductionVariants"]:
+        if "ServerlessConfig" in variant and "InstanceType" in variant:
+            raise ValidationException(
+                f"Production variant {variant['VariantName']} must give either an InstanceType "
+                "or a ServerlessConfig, but not both."
+            )
+        if "ServerlessConfig" not in variant and not variant.get("InstanceType"):
+            raise ValidationException(
+                f"Production variant {variant['VariantName']} must give an InstanceType "
+                "or a ServerlessConfig."
+            )
+
+
+def with_weights(call: Call) -> None:
+    """InitialVariantWeight is 1.0 where it is not given, and Describe shows it."""
+    for variant in call.input["ProductionVariants"]:
+        variant.setdefault("InitialVariantWeight", 1.0)
+
+
+endpoint_config = Resource(
+    "EndpointConfig",
+    missing=ValidationException('Could not find endpoint configuration "{arn}".'),
+    taken=ValidationException('Cannot create already existing endpoint configuration "{arn}".'),
+    admits=(
+        variants_are_named_once,
+        models_exist,
+        capacity_is_instances_or_serverless,
+        with_weights,
+    ),
+)

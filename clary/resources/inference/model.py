@@ -1,0 +1,45 @@
+"""A model: the containers that serve one set of artifacts."""
+
+from __future__ import annotations
+
+from clary.engine.call import Call
+from clary.engine.resource import Resource
+from clary.model.errors import ValidationException
+from clary.model.s3_uris import parse_s3_uri
+
+
+def one_container_or_several(call: Call) -> None:
+    """CreateModel takes `PrimaryContainer` or `Containers`, exactly one of the two."""
+    given = [name for name in ("PrimaryContainer", "Containers") if call.input.get(name)]
+    if len(given) != 1:
+        raise ValidationException(
+            "You must provide either PrimaryContainer or Containers in CreateModel, but not both."
+        )
+
+
+def containers_have_an_image(call: Call) -> None:
+    containers = call.input.get("Containers") or [call.input["PrimaryContainer"]]
+    for container in containers:
+        if not container.get("Image") and not container.get("ModelPackageName"):
+            raise ValidationException(
+                "A container definition must name an Image or a ModelPackageName."
+            )
+
+
+def model_data_is_there(call: Call) -> None:
+    """Artifacts are looked up when the model is made, so that a misspelt URL fails here and not at the endpoint."""
+    containers = call.input.get("Containers") or [call.input["PrimaryContainer"]]
+    for container in containers:
+        url = container.get("ModelDataUrl")
+        if not url or container.get("Mode") == "MultiModel":
+            continue
+        bucket, key = parse_s3_uri(url)
+        if call.parts.objects.head(bucket, key) is None:
+            raise ValidationException(f"Could not find model data at {url}.")
+
+
+model = Resource(
+    "Model",
+    defaults={"EnableNetworkIsolation": False},
+    admits=(one_container_or_several, containers_have_an_image, model_data_is_there),
+)

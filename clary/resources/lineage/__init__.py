@@ -1,0 +1,1 @@
+"""Artifacts, contexts, actions, and how they hang together."""

@@ -1,0 +1,10 @@
+"""A context groups artifacts and actions, such as an endpoint or a model package group."""
+
+from clary.engine.resource import Resource
+from clary.model.errors import ResourceNotFound, ValidationException
+
+context = Resource(
+    "Context",
+    missing=ResourceNotFound("Context '{name}' does not exist."),
+    taken=ValidationException("Context {arn} already exists."),
+)

@@ -1,0 +1,1 @@
+"""Monitoring: what is watched, how, and what was found."""

@@ -1,0 +1,1 @@
+"""The model registry: groups, packages and cards."""

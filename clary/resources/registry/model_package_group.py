@@ -1,0 +1,11 @@
+"""A model package group holds the versions of one model."""
+
+from clary.engine.resource import Resource
+from clary.model.errors import ValidationException
+
+model_package_group = Resource(
+    "ModelPackageGroup",
+    computed={"ModelPackageGroupStatus": lambda row: "Completed"},
+    missing=ValidationException("ModelPackageGroup {arn} does not exist."),
+    taken=ValidationException("Model Package Group already exists: {arn}"),
+)

@@ -1,0 +1,1 @@
+"""The detached process beside each workload host; standard library only."""

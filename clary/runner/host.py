@@ -1,0 +1,425 @@
+"""The life of one host: stage its data, run its program, upload what it made, leave one durable outcome.
+
+    Starting ──▶ Downloading ──▶ Training ──▶ Uploading ──▶ outcome.json
+        └ halt found: the program is never started
+
+A runner is launched at most once for a directory: its lock says that it lives, its state that it lived,
+its outcome that it is done. Whoever finds one of these leaves without a trace.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import hashlib
+import json
+import os
+import select
+import signal
+import socket
+import sys
+import threading
+import time
+import traceback
+from pathlib import Path
+from typing import Any, Callable, Dict, List, NamedTuple, Optional, Tuple
+
+from clary.runner import hostile_files, limits, locks, program, progress, recipe
+from clary.runner.faults import ClientFault
+from clary.runner.health import HealthWatch
+from clary.runner.output import Output
+from clary.runner.parts import MakeParts, Parts
+from clary.runner.spec import HostSpec, SpecError, parse
+
+_POLL_SECONDS = 1.0  # a lost SIGTERM is made up for by looking at the halt file
+_FAILURE_CHARACTERS_MAX = 1024
+_OUTPUT_SECONDS_MAX = 60.0
+_SHUTDOWN_GRACE_SECONDS = 5.0
+_RESTARTS_MAX = 10  # of a server, each within a minute of the one before
+_RESTARTS_BEFORE_READY_MAX = 3
+_RESTART_SECONDS_MAX = 30.0
+_STABLE_SECONDS = 60.0
+_UNHEALTHY = "The primary container did not pass the ping health check."
+
+
+class Result(NamedTuple):
+    """What becomes of a host, before its outputs are uploaded."""
+
+    result: str  # success | failure | stopped | timeout | lost
+    ending: Optional[program.Ending] = None
+    failure: str = ""
+    source: str = "algorithm"  # algorithm | client | internal
+    out_of_memory: bool = False
+
+
+class _Halted(Exception):
+    """Somebody asked this host to stop, or its time is over, before its program ran."""
+
+    def __init__(self, result: str) -> None:
+        super().__init__(result)
+        self.result = result
+
+
+def run(
+    path: str, make_parts: MakeParts, started: Callable[[], None] = lambda: None, nursery: str = ""
+) -> int:
+    """Run the host whose spec.json this is; `started` is called once its lock is held or found held."""
+    directory = Path(os.path.abspath(path)).parent
+    held = locks.take(str(directory / "runner.lock"))
+    if held is None or _has_lived(directory):
+        started()
+        return 0
+    os.ftruncate(held, 0)
+    os.pwrite(held, b"%d\n" % os.getpid(), 0)
+    began = time.time()
+    try:
+        document = json.loads((directory / "spec.json").read_bytes())
+        spec = parse(document)
+        if spec.directory.resolve() != directory.resolve():
+            raise SpecError("spec: directory %s is not where the spec lies" % spec.directory)
+    except (OSError, ValueError) as problem:
+        started()
+        _leave(directory, began, Result("failure", failure=str(problem), source="internal"))
+        return 1
+    mode = (document.get("sandbox") or {}).get("mode") or "namespaces"
+    _Host(spec, mode, make_parts, began, nursery).run(started)
+    return 0
+
+
+def _has_lived(directory: Path) -> bool:
+    return (directory / "outcome.json").exists() or (directory / "state.json").exists()
+
+
+def _leave(
+    directory: Path, began: float, result: Result, further: Optional[Dict[str, Any]] = None
+) -> None:
+    ending = result.ending
+    document = {
+        "result": result.result,
+        "exit_code": ending.exit_code if ending else None,
+        "signal": ending.signal if ending else None,
+        "out_of_memory": result.out_of_memory,
+        "failure": result.failure[:_FAILURE_CHARACTERS_MAX],
+        "failure_source": result.source if result.result not in ("success", "stopped") else None,
+        "message": "",
+        "phases": [],
+        "started": began,
+        "ended": time.time(),
+        "metrics": {},
+        "outputs": {},
+        "log_tail": [],
+        **(further or {}),
+    }
+    progress.replace(directory / "outcome.json", document, durable=True)
+
+
+class _Host:
+    def __init__(
+        self, spec: HostSpec, mode: str, make_parts: MakeParts, began: float, nursery: str
+    ) -> None:
+        self._spec = spec
+        self._mode = mode
+        self._make_parts = make_parts
+        self._began = began
+        self._deadline = time.monotonic() + spec.limits.seconds
+        self._terminated = False
+        self._halted = False
+        self._wake, self._waker = socket.socketpair()
+        self._wake.setblocking(False)
+        self._waker.setblocking(False)
+        signal.signal(signal.SIGTERM, self._on_terminate)
+        signal.set_wakeup_fd(self._waker.fileno(), warn_on_full_buffer=False)
+        self._launcher = program.Launcher(nursery)
+        self._progress = progress.Progress(spec.directory, spec.wake_socket)
+        self._name = group_name(spec.directory)
+        self._group = limits.NO_GROUP
+        self._output = Output(spec.directory / "log")
+
+    def _on_terminate(self, _number: int, _frame: object) -> None:
+        self._terminated = True
+
+    def run(self, started: Callable[[], None]) -> None:
+        try:
+            self._progress.enter("Starting")
+            started()
+            result, outputs = self._live()
+        except Exception as problem:  # noqa: BLE001  (an outcome must be left whatever happens)
+            traceback.print_exc()
+            text = "%s: %s" % (type(problem).__name__, problem)
+            result, outputs = Result("failure", None, text, "internal"), {}
+        self._clean()
+        spec = self._spec
+        further = {
+            "message": _said(spec, spec.message_file),
+            "phases": self._progress.phases,
+            "metrics": self._progress.metrics,
+            "outputs": outputs,
+            "log_tail": self._output.tail,
+        }
+        _leave(spec.directory, self._began, result, further)
+        self._progress.poke()
+
+    def _live(self) -> Tuple[Result, Dict[str, Any]]:
+        parts = self._make_parts(self._spec, self._progress)
+        self._output.add_sink(parts.write)
+        try:
+            self._stage(parts)
+            parts.begin()
+        except _Halted as halted:
+            return self._end_logs(parts, Result(halted.result)), {}
+        except ClientFault as fault:
+            return self._end_logs(parts, Result("failure", None, str(fault), "client")), {}
+        result = self._train()
+        self._progress.enter("Uploading")
+        result = self._end_logs(parts, result)
+        return self._upload(parts, result)
+
+    # Before the program ---------------------------------------------------------------------------
+
+    def _stage(self, parts: Parts) -> None:
+        self._check_halt()
+        self._progress.enter("Downloading")
+        for name in ("ml", "tmp", "serve") if self._spec.serve else ("ml", "tmp"):
+            (self._spec.directory / name).mkdir(exist_ok=True)
+        finished = _Task(parts.stage, "staging", self.nudge)
+        while not finished.is_done():
+            self._check_halt()
+            self._wait([], _POLL_SECONDS)
+        finished.result()
+        self._check_halt()
+
+    def _check_halt(self) -> None:
+        reason = self._stop_reason()
+        if reason:
+            self._progress.stopping.set()
+            raise _Halted(reason)
+
+    def _stop_reason(self) -> str:
+        """Why this host must end now: control's word, its time limit, or the machine going down."""
+        if not self._halted:
+            self._halted = (self._spec.directory / "halt").exists()
+        if self._halted:
+            return "stopped"
+        if time.monotonic() > self._deadline:
+            return "timeout"
+        return "lost" if self._terminated else ""
+
+    # The program -----------------------------------------------------------------------------------
+
+    def _train(self) -> Result:
+        spec = self._spec
+        wanted = limits.Wanted(spec.limits.memory_bytes, spec.limits.cpus, spec.limits.processes)
+        self._group = limits.make_group(self._name, wanted)
+        composed = recipe.compose(spec, self._mode, self._group)
+        self._progress.enter("Training")
+        try:
+            if spec.serve is not None:
+                result = _Serving(self, composed).run()
+            else:
+                result = self._judge(*self.run_program(composed))
+        except program.StartError as problem:
+            return Result("failure", None, str(problem), "internal")
+        return result
+
+    def run_program(
+        self, composed: Dict[str, Any], unwell: Callable[[], bool] = lambda: False
+    ) -> Tuple[program.Ending, str]:
+        """Start the program and stay with it to its end; also returns why it was made to end, if it was."""
+        spec = self._spec
+        writer = self._output.open()
+        try:
+            running = program.start(
+                composed, writer, self._launcher, spec.program.fork_socket, spec.program.prefix
+            )
+        finally:
+            os.close(writer)
+        self._progress.program_started(running.process)
+        reason, kill_at = "", float("inf")
+        ending: Optional[program.Ending] = None
+        try:
+            while ending is None:
+                if not reason:
+                    reason = self._stop_reason() or ("unwell" if unwell() else "")
+                    if reason:
+                        running.signal(signal.SIGTERM)
+                        grace = spec.grace_seconds
+                        if reason in ("lost", "unwell"):
+                            grace = min(grace, _SHUTDOWN_GRACE_SECONDS)
+                        kill_at = time.monotonic() + grace
+                if time.monotonic() >= kill_at:
+                    running.signal(signal.SIGKILL)
+                    kill_at = float("inf")
+                pause = min(_POLL_SECONDS, self._deadline - time.monotonic() if not reason else 1.0)
+                pause = min(pause, kill_at - time.monotonic())
+                if running.has_news() or self._wait([running.connection], max(0.0, pause)):
+                    ending = running.hear()
+        finally:
+            running.close()
+        return ending, reason
+
+    def _judge(self, ending: program.Ending, reason: str) -> Result:
+        spec = self._spec
+        if ending.lost and reason != "stopped":
+            return Result("failure", ending, ending.lost, "internal")
+        out_of_memory = self._group.out_of_memory()
+        failure = _said(spec, spec.failure_file)
+        if reason:
+            return Result(reason, ending, failure, "algorithm", out_of_memory)
+        if ending.exit_code == 0:
+            return Result("success", ending)
+        if not failure and out_of_memory:
+            failure = "the program ran out of memory: it may use %d bytes" % (
+                spec.limits.memory_bytes or 0
+            )
+        elif not failure and ending.signal:
+            failure = "the program was killed by %s" % ending.signal
+        elif not failure:
+            failure = ", exit code: %d" % (ending.exit_code or 0)
+        return Result("failure", ending, failure, "algorithm", out_of_memory)
+
+    # After the program -----------------------------------------------------------------------------
+
+    def _end_logs(self, parts: Parts, result: Result) -> Result:
+        if not self._output.finish(_OUTPUT_SECONDS_MAX):
+            print("the last log lines could not be shipped in time", file=sys.stderr)
+        parts.end_logs()
+        self._progress.set_metrics(parts.metrics())
+        for failure in self._output.failures:
+            print("output: %s" % failure, file=sys.stderr)
+        return result
+
+    def _upload(self, parts: Parts, result: Result) -> Tuple[Result, Dict[str, Any]]:
+        try:
+            return result, parts.upload(result.result)
+        except ClientFault as fault:
+            if result.result == "failure":
+                # The first failure is the one to tell; this one is on record for the operator.
+                print("upload: %s" % fault, file=sys.stderr)
+                return result, {}
+            return Result("failure", result.ending, str(fault), "client"), {}
+
+    def _clean(self) -> None:
+        for folder in self._group.remove():
+            print("control group %s could not be removed" % folder, file=sys.stderr)
+        for name in ("root", "serve"):
+            with contextlib.suppress(OSError):
+                os.rmdir(self._spec.directory / name)
+
+    # Waiting -----------------------------------------------------------------------------------------
+
+    def _wait(self, sources: List[socket.socket], seconds: float) -> List[Any]:
+        """Wait for a source, a signal or a nudge; returns the sources that are readable."""
+        ready = select.select([*sources, self._wake], [], [], seconds)[0]
+        if self._wake in ready:
+            with contextlib.suppress(BlockingIOError):
+                self._wake.recv(4096)
+        return [source for source in ready if source is not self._wake]
+
+    def nudge(self) -> None:
+        with contextlib.suppress(BlockingIOError):
+            self._waker.send(b".")
+
+    def pause(self, seconds: float) -> str:
+        """Wait, unless there is a reason to stop; returns the reason."""
+        until = time.monotonic() + seconds
+        while not self._stop_reason() and time.monotonic() < until:
+            self._wait([], min(_POLL_SECONDS, until - time.monotonic()))
+        return self._stop_reason()
+
+    @property
+    def spec(self) -> HostSpec:
+        return self._spec
+
+    @property
+    def progress(self) -> progress.Progress:
+        return self._progress
+
+    def judge(self, ending: program.Ending, reason: str) -> Result:
+        return self._judge(ending, reason)
+
+
+class _Task:
+    """Work in a thread, so that the runner hears a halt meanwhile; it is abandoned when one comes."""
+
+    def __init__(self, work: Callable[[], object], name: str, nudge: Callable[[], None]) -> None:
+        self._problem: Optional[BaseException] = None
+        self._done = threading.Event()
+        self._work = work
+        self._nudge = nudge
+        threading.Thread(target=self._run, name=name, daemon=True).start()
+
+    def _run(self) -> None:
+        try:
+            self._work()
+        except BaseException as problem:  # noqa: BLE001  (raised again by result())
+            self._problem = problem
+        self._done.set()
+        self._nudge()
+
+    def is_done(self) -> bool:
+        return self._done.is_set()
+
+    def result(self) -> None:
+        if self._problem is not None:
+            raise self._problem
+
+
+class _Serving:
+    """A server is kept up: it is started again when it crashes, within bounds, until the host is halted."""
+
+    def __init__(self, host: _Host, composed: Dict[str, Any]) -> None:
+        assert host.spec.serve is not None
+        self._host = host
+        self._composed = composed
+        self._serve = host.spec.serve
+        self._was_ready = False
+        self._health_deadline = time.monotonic() + self._serve.health_seconds
+        self._watch = HealthWatch(
+            host.spec.directory, self._serve.socket, self._serve.ping_path, self._tell
+        )
+
+    def _tell(self, ready: bool) -> None:
+        self._was_ready = self._was_ready or ready
+        self._host.progress.set_ready(ready)
+
+    def _unwell(self) -> bool:
+        return not self._was_ready and time.monotonic() > self._health_deadline
+
+    def run(self) -> Result:
+        restarts, host = 0, self._host
+        while True:
+            began = time.monotonic()
+            self._watch.start()
+            try:
+                ending, reason = host.run_program(self._composed, self._unwell)
+            finally:
+                self._watch.stop()
+                host.progress.set_ready(False)
+            if reason == "unwell":
+                return Result("failure", ending, _UNHEALTHY)
+            if reason:
+                return host.judge(ending, reason)
+            restarts = 1 if time.monotonic() - began > _STABLE_SECONDS else restarts + 1
+            bound = _RESTARTS_MAX if self._was_ready else _RESTARTS_BEFORE_READY_MAX
+            if restarts > bound or self._unwell():
+                return self._given_up(ending)
+            what = ending.signal or "exit code %s" % ending.exit_code
+            host.progress.say("the server ended (%s) and is started again" % what)
+            reason = host.pause(min(0.2 * 2 ** (restarts - 1), _RESTART_SECONDS_MAX))
+            if reason:
+                return Result(reason, ending)
+
+    def _given_up(self, ending: program.Ending) -> Result:
+        judged = self._host.judge(ending, "")
+        text = _UNHEALTHY if judged.result == "success" else judged.failure
+        return judged._replace(result="failure", failure=text)
+
+
+def _said(spec: HostSpec, relative: str) -> str:
+    if not relative or not spec.ml.is_dir():
+        return ""
+    return hostile_files.read_text(spec.ml, relative, _FAILURE_CHARACTERS_MAX)
+
+
+def group_name(directory: Path) -> str:
+    """The name of a host's control groups; whoever cleans up after a lost runner finds them by it."""
+    return hashlib.sha256(os.fsencode(str(directory))).hexdigest()[:24]

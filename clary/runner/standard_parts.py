@@ -1,0 +1,80 @@
+"""The parts of a real host: S3 for its data, CloudWatch for its lines and metrics."""
+
+from __future__ import annotations
+
+import sys
+from typing import Any, Dict, Tuple
+
+from clary.runner import artifacts, staging
+from clary.runner.checkpoints import Sync
+from clary.runner.credentials import Provider
+from clary.runner.logs import LogShipper
+from clary.runner.metrics import MetricShipper, Scraper
+from clary.runner.pipes import Pipes
+from clary.runner.progress import Progress
+from clary.runner.s3 import S3
+from clary.runner.spec import HostSpec
+
+
+class _Stopping(Exception):
+    """The host is being halted: the transfer is given up."""
+
+
+class StandardParts:
+    """See `parts.Parts`. Nothing connects anywhere before there is something to move."""
+
+    def __init__(self, spec: HostSpec, progress: Progress) -> None:
+        self._spec = spec
+        self._progress = progress
+        service = Provider(spec, "service")
+        self._s3 = S3(spec.endpoint_url, spec.region, Provider(spec, "role"))
+        self._s3_service = S3(spec.endpoint_url, spec.region, service)
+        self._checkpoints = Sync(spec, self._s3)
+        self._continuous = artifacts.Continuous(spec, self._s3, self._s3_service)
+        self._pipes = Pipes(spec, self._s3)
+        self._logs = LogShipper(spec, service)
+        self._scraper = Scraper(spec.metrics)
+        self._shipper = MetricShipper(spec, service, self._scraper)
+        self._began = False
+
+    def stage(self) -> None:
+        staged = staging.stage(self._spec, self._s3, self._count)
+        restored = self._checkpoints.restore(self._count)
+        self._progress.input_bytes = staged + restored
+
+    def _count(self, moved: int) -> None:
+        if self._progress.stopping.is_set():
+            raise _Stopping
+        self._progress.input_bytes = moved
+
+    def begin(self) -> None:
+        for problem in self._scraper.problems:
+            self._logs.write(problem.encode())
+        self._pipes.start()
+        self._checkpoints.start()
+        self._continuous.start()
+        self._began = True
+
+    def write(self, line: bytes) -> None:
+        self._logs.write(line)
+        if self._scraper.feed(line):
+            self._progress.set_metrics(dict(self._scraper.final))
+
+    def end_logs(self) -> None:
+        if self._began:
+            self._pipes.stop()
+        if not self._logs.close():
+            print("some log lines could not be shipped; they are in the host's log", file=sys.stderr)
+        self._shipper.close()
+
+    def metrics(self) -> Dict[str, Tuple[float, float]]:
+        return dict(self._scraper.final)
+
+    def upload(self, result: str) -> Dict[str, Any]:
+        self._checkpoints.finish()
+        stored: Dict[str, Any] = dict(self._continuous.finish())
+        stored.update(artifacts.upload(self._spec, self._s3, result, self._s3_service))
+        if self._pipes.fault is not None and result == "failure":
+            # A channel that broke is the reason why its reader failed.
+            raise self._pipes.fault
+        return stored

@@ -1,0 +1,61 @@
+"""Every setting of Clary, typed, in one place; each is an environment variable `CLARY_<NAME>`."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Mapping
+from dataclasses import dataclass, fields
+from pathlib import Path
+
+
+def default_home() -> Path:
+    return Path(os.environ.get("XDG_DATA_HOME") or Path.home() / ".local" / "share") / "clary"
+
+
+def default_cache() -> Path:
+    return Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache") / "clary"
+
+
+@dataclass(frozen=True, slots=True)
+class Settings:
+    """What an operator can decide; the defaults serve a laptop."""
+
+    home: Path = Path()  # all state of this installation; empty means the user's data folder
+    cache: Path = Path()  # environments and packages, shared by all homes of this user
+    host: str = "127.0.0.1"  # the address the door listens on; loopback unless told otherwise
+    port: int = 4510
+    account: str = "123456789012"
+    region: str = "us-east-1"  # used where a client names none
+    database_url: str = ""  # empty means SQLite in the home
+    object_store_url: str = ""  # empty means plain files in the home; else an external S3 endpoint
+    executor: str = "sandbox"
+    slots: int = 0  # hosts that may run at once; 0 means twice the number of cores
+    body_bytes_max: int = 64 * 1024 * 1024  # of one control-plane request
+    sqlite_synchronous: str = "NORMAL"  # FULL also survives a power cut, at one fsync a write
+
+    @staticmethod
+    def load(environment: Mapping[str, str] | None = None) -> Settings:
+        """Read `CLARY_*`; raise ValueError naming the variable that cannot be read."""
+        environment = os.environ if environment is None else environment
+        found: dict[str, object] = {}
+        for field in fields(Settings):
+            variable = f"CLARY_{field.name.upper()}"
+            text = environment.get(variable)
+            if not text:
+                continue
+            try:
+                found[field.name] = type(field.default)(text)
+            except ValueError as problem:
+                raise ValueError(f"{variable}={text!r} is not a valid {field.type}") from problem
+        found["home"] = Path(found.get("home") or default_home()).expanduser().absolute()  # type: ignore[arg-type]
+        found["cache"] = Path(found.get("cache") or default_cache()).expanduser().absolute()  # type: ignore[arg-type]
+        return Settings(**found)  # type: ignore[arg-type]
+
+    @property
+    def endpoint_url(self) -> str:
+        return f"http://{self.host}:{self.port}"
+
+    @property
+    def run(self) -> Path:
+        """Sockets, process ids and snapshots of the running server."""
+        return self.home / "run"

@@ -1,0 +1,1 @@
+"""What is kept: rows and events in a database, objects in files."""

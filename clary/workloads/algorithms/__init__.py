@@ -1,0 +1,1 @@
+"""Built-in algorithms, one file each; the file's name is the image's name."""

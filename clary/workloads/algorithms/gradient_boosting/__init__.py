@@ -1,0 +1,1 @@
+"""The parts of the XGBoost algorithm, which `clary.workloads.algorithms.xgboost` declares."""

@@ -1,0 +1,42 @@
+"""Running an algorithm's training as the container's `train` command would."""
+
+from __future__ import annotations
+
+import os
+import sys
+import traceback
+
+from clary.workloads.algorithms import channels, job
+from clary.workloads.algorithms.algorithm import Algorithm
+from clary.workloads.algorithms.errors import UserError
+
+
+def run(algorithm: Algorithm) -> int:
+    """Train and return the exit code; on failure the reason is in /opt/ml/output/failure."""
+    place = job.folders()
+    try:
+        algorithm.train(_job(algorithm, place))
+    except UserError as problem:
+        job.log(f"Error for Training: {problem}", "ERROR")
+        job.report_failure(place, f"UserError: {problem}")
+        return 1
+    except Exception as problem:  # noqa: BLE001 - the platform must learn of every failure
+        traceback.print_exc()
+        sys.stderr.flush()
+        job.report_failure(place, f"{type(problem).__name__}: {problem}")
+        return 1
+    return 0
+
+
+def _job(algorithm: Algorithm, place: job.Folders) -> job.Job:
+    resources = place.read("resourceconfig")
+    hosts = tuple(str(host) for host in resources.get("hosts") or ("algo-1",))
+    return job.Job(
+        folders=place,
+        hyperparameters=algorithm.hyperparameters.validate(place.read("hyperparameters")),
+        channels=channels.validate(algorithm.channels, place.read("inputdataconfig"), place.data),
+        hosts=hosts,
+        host=str(resources.get("current_host") or hosts[0]),
+        checkpoints=job.checkpoint_folder(place),
+        environment=dict(os.environ),
+    )

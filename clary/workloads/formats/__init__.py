@@ -1,0 +1,1 @@
+"""Readers and writers of the data formats that jobs and endpoints exchange."""

@@ -1,0 +1,249 @@
+"""Adaptive micro-batching: rows that wait while a prediction runs are predicted together.
+
+    connection ──▶ waiting ──▶ fold of several requests ──▶ predict ──▶ split ──▶ connections
+                                  on the event loop while that is cheap, else in the model's thread
+
+Nothing ever waits for company: a fold is whatever has arrived when the model is free. While a
+prediction runs on the event loop, further requests gather in the sockets; while one runs in the
+thread, they gather in `waiting`. Only one prediction runs at a time.
+"""
+
+from __future__ import annotations
+
+import logging
+import time
+from asyncio import AbstractEventLoop, CancelledError
+from collections import deque
+from collections.abc import Callable, Mapping
+from typing import Any
+
+from clary.workloads.serving.handlers import Answer, Handler, Rejected
+from clary.workloads.serving.worker import ModelThread
+
+log = logging.getLogger("clary.serving")
+
+REQUESTS_MAX = 4096
+FOLD_REQUESTS_MAX = 256
+FOLD_BYTES_MAX = 1 << 22
+INLINE_BODY_MAX = 1 << 16
+# A prediction of this length or less is cheaper than handing it to a thread and back.
+INLINE_SECONDS = 0.003
+# What a prediction adds to or takes from the doubt whether the event loop may run the next one:
+# one slow prediction among quick ones is the machine's noise, several are the model's nature.
+DOUBT_AT_FIRST = 18
+DOUBT_INLINE = 16
+DOUBT_SLOW = 8
+DOUBT_MAX = 40
+BLOCKING_SECONDS = 0.05
+DOUBT_BLOCKING = 240
+# What a model's code may raise without ending the server; some scripts call sys.exit().
+FOREIGN = (Exception, SystemExit, CancelledError)
+
+
+class Ticket:
+    """One request that waits for its prediction."""
+
+    __slots__ = ("accept", "body", "content_type", "headers", "reply", "rows")
+
+    def __init__(
+        self,
+        body: bytes,
+        content_type: str,
+        accept: str,
+        headers: Mapping[str, str],
+        reply: Callable[[Answer], None],
+    ) -> None:
+        self.body = body
+        self.content_type = content_type
+        self.accept = accept
+        self.headers = headers
+        self.reply = reply
+        self.rows: Any = None
+
+
+class Queue:
+    """The requests of one process and the order in which its model answers them."""
+
+    def __init__(self, handler: Handler, loop: AbstractEventLoop, *, batching: bool) -> None:
+        self.handler = handler
+        self.loop = loop
+        self.batching = batching and bool(getattr(handler, "batchable", False))
+        self.may_inline = self.batching and bool(getattr(handler, "inline", True))
+        self.waiting: deque[Ticket] = deque()
+        self.unfinished = 0
+        self._thread = ModelThread(loop)
+        self._running = False
+        self._scheduled = False
+        self._doubt = DOUBT_AT_FIRST
+
+    def submit(self, ticket: Ticket) -> None:
+        """Take a request; its reply is called on the event loop, at once if it is refused."""
+        if len(self.waiting) >= REQUESTS_MAX:
+            ticket.reply((503, "text/plain", b"Too many requests are waiting for the model."))
+            return
+        if self.may_inline and len(ticket.body) <= INLINE_BODY_MAX:
+            refusal = decode(self.handler, ticket)
+            if refusal is not None:
+                ticket.reply(refusal)
+                return
+        self.unfinished += 1
+        self.waiting.append(ticket)
+        if not self._running and not self._scheduled:
+            # The rest of this turn of the event loop reads further sockets: let them join.
+            self._scheduled = True
+            self.loop.call_soon(self._start)
+
+    def close(self) -> None:
+        """Let the thread end after its current prediction."""
+        self._thread.close()
+
+    def _start(self) -> None:
+        self._scheduled = False
+        if self._running or not self.waiting:
+            return
+        tickets = self._take()
+        if self._doubt < DOUBT_INLINE and self.may_inline and tickets[0].rows is not None:
+            started = time.perf_counter()
+            answers = answer(self.handler, tickets)
+            self._judge(time.perf_counter() - started)
+            self._deliver(tickets, answers)
+        else:
+            self._running = True
+            self._thread.run(self._work, tickets, self._finished)
+
+    def _take(self) -> list[Ticket]:
+        """Take the oldest request and those behind it that may be folded with it."""
+        waiting = self.waiting
+        tickets = [waiting.popleft()]
+        if not self.batching:
+            return tickets
+        size = len(tickets[0].body)
+        decoded = tickets[0].rows is not None
+        while waiting and len(tickets) < FOLD_REQUESTS_MAX:
+            size += len(waiting[0].body)
+            if size > FOLD_BYTES_MAX or (waiting[0].rows is not None) != decoded:
+                break
+            tickets.append(waiting.popleft())
+        return tickets
+
+    def _work(self, tickets: list[Ticket]) -> tuple[float, list[Answer]]:
+        """Run in the thread."""
+        started = time.perf_counter()
+        answers = answer(self.handler, tickets, batching=self.batching)
+        return time.perf_counter() - started, answers
+
+    def _finished(self, tickets: list[Ticket], outcome: tuple[float, list[Answer]]) -> None:
+        self._running = False
+        self._judge(outcome[0])
+        self._deliver(tickets, outcome[1])
+
+    def _judge(self, seconds: float) -> None:
+        """Learn from a prediction whether the event loop may run the next one."""
+        if seconds <= INLINE_SECONDS:
+            self._doubt = max(0, self._doubt - 1)
+        elif seconds <= BLOCKING_SECONDS:
+            self._doubt = min(DOUBT_MAX, self._doubt + DOUBT_SLOW)
+        else:
+            self._doubt = DOUBT_BLOCKING
+
+    def _deliver(self, tickets: list[Ticket], answers: list[Answer]) -> None:
+        self.unfinished -= len(tickets)
+        for at, ticket in enumerate(tickets):
+            ticket.reply(answers[at])
+        if self.waiting and not self._scheduled:
+            self._scheduled = True
+            self.loop.call_soon(self._start)
+
+
+def decode(handler: Any, ticket: Ticket) -> Answer | None:
+    """Decode a request's rows into its ticket, or return why it is refused."""
+    try:
+        ticket.rows = handler.decode(ticket.body, ticket.content_type)
+    except Rejected as refusal:
+        return refused(refusal)
+    except FOREIGN as problem:
+        log.exception("The request could not be decoded.")
+        return (400, "text/plain", f"{type(problem).__name__}: {problem}".encode())
+    return None
+
+
+def answer(handler: Any, tickets: list[Ticket], *, batching: bool = True) -> list[Answer]:
+    """Answer the tickets in their order; those of one width and type share a prediction."""
+    if not batching:
+        return [invoke(handler, ticket) for ticket in tickets]
+    answers: dict[int, Answer] = {}
+    groups: dict[Any, list[int]] = {}
+    for at, ticket in enumerate(tickets):
+        refusal = decode(handler, ticket) if ticket.rows is None else None
+        if refusal is not None:
+            answers[at] = refusal
+            continue
+        shape = getattr(ticket.rows, "shape", ())
+        # Sparse matrices and objects of the user's own cannot be laid end to end.
+        alone = len(shape) < 2 or not hasattr(ticket.rows, "strides") or not shape[0]
+        key = at if alone else (shape[1:], ticket.rows.dtype)
+        groups.setdefault(key, []).append(at)
+    for members in groups.values():
+        _answer_group(handler, tickets, members, answers)
+    return [answers[at] for at in range(len(tickets))]
+
+
+def _answer_group(
+    handler: Any, tickets: list[Ticket], members: list[int], answers: dict[int, Answer]
+) -> None:
+    if len(members) > 1:
+        from numpy import concatenate
+
+        try:
+            results = handler.predict(concatenate([tickets[at].rows for at in members]))
+            if len(results) != sum(len(tickets[at].rows) for at in members):
+                raise ValueError("the model does not return one result for each row")
+            start = 0
+            for at in members:
+                end = start + len(tickets[at].rows)
+                answers[at] = _encode(handler, results[start:end], tickets[at].accept)
+                start = end
+            return
+        except FOREIGN as problem:
+            log.debug("A fold of %d requests failed (%s): each runs alone.", len(members), problem)
+    for at in members:
+        answers[at] = _alone(handler, tickets[at])
+
+
+def _alone(handler: Any, ticket: Ticket) -> Answer:
+    try:
+        return _encode(handler, handler.predict(ticket.rows), ticket.accept)
+    except Rejected as refusal:
+        return refused(refusal)
+    except FOREIGN as problem:
+        return failed(problem)
+
+
+def _encode(handler: Any, results: Any, accept: str) -> Answer:
+    try:
+        content_type, body = handler.encode(results, accept)
+    except Rejected as refusal:
+        return refused(refusal)
+    return 200, content_type, body
+
+
+def invoke(handler: Handler, ticket: Ticket) -> Answer:
+    """Answer one request without folding."""
+    try:
+        return handler.invoke(ticket.body, ticket.content_type, ticket.accept, ticket.headers)
+    except Rejected as refusal:
+        return refused(refusal)
+    except FOREIGN as problem:
+        return failed(problem)
+
+
+def refused(refusal: Rejected) -> Answer:
+    """Return the answer of a refusal."""
+    return refusal.status, "text/plain", refusal.message.encode("utf-8", "replace")
+
+
+def failed(problem: Exception) -> Answer:
+    """Log the traceback and tell the client the type and the message."""
+    log.error("The prediction failed.", exc_info=problem)
+    text = f"{type(problem).__name__}: {problem}"
+    return 500, "text/plain", text.encode("utf-8", "replace")

@@ -1,0 +1,184 @@
+"""The model server of an image: `python -m clary.workloads.serving.server`.
+
+    listen ──▶ answer 503 while the model loads ──▶ serve in this process, or in N forks of it
+
+The environment says what to serve and where: CLARY_SERVE_SOCKET or SAGEMAKER_BIND_TO_PORT (8080),
+SAGEMAKER_PROGRAM and SAGEMAKER_SUBMIT_DIRECTORY with CLARY_SERVING_FRAMEWORK, or
+CLARY_SERVING_HANDLER (`module:attribute`, see handlers.py) for a model without a user's script.
+"""
+
+from __future__ import annotations
+
+import argparse
+import asyncio
+import logging
+import os
+import socket
+import sys
+import time
+from collections.abc import Mapping
+from pathlib import Path
+
+from clary.workloads.serving import processes
+from clary.workloads.serving.handlers import Handler, load_handler
+from clary.workloads.serving.service import Limits, Service
+from clary.workloads.serving.waiting import WaitingRoom
+
+log = logging.getLogger("clary.serving")
+
+THREAD_SETTINGS = ("OMP_NUM_THREADS", "OPENBLAS_NUM_THREADS", "MKL_NUM_THREADS")
+FRAMEWORKS = ("sklearn", "xgboost", "none")
+
+
+def main(argv: list[str] | None = None) -> int:
+    """Load the model and serve it until SIGTERM; return the exit code."""
+    options = _options(argv)
+    logging.basicConfig(level=_log_level(os.environ), format="%(levelname)s %(name)s: %(message)s")
+    limits = limits_from(os.environ)
+    workers = _count(os.environ, "SAGEMAKER_MODEL_SERVER_WORKERS", 1, 1, 256)
+    _one_thread_each()
+    listener = listen(os.environ)
+    try:
+        started = time.monotonic()
+        with WaitingRoom(listener):
+            try:
+                handler = load(options)
+            except Exception:
+                log.exception("The model could not be loaded.")
+                return 1
+        log.info("The model is loaded after %.2f s.", time.monotonic() - started)
+        if workers == 1:
+            serve(listener, handler, limits)
+            return 0
+        return processes.supervise(
+            lambda: serve(listener, handler, limits), workers, limits.grace_seconds
+        )
+    finally:
+        _close(listener)
+
+
+def serve(listener: socket.socket, handler: Handler, limits: Limits) -> None:
+    """Serve in this process until it is told to end."""
+    loop = _new_loop()
+    try:
+        loop.run_until_complete(Service(handler, limits, loop).run(listener))
+    finally:
+        loop.close()
+
+
+def load(options: argparse.Namespace) -> Handler:
+    """Load what the options and the environment name."""
+    model_dir = os.path.join(os.environ.get("SAGEMAKER_BASE_DIR", "/opt/ml"), "model")  # noqa: PTH118
+    program = os.environ.get("SAGEMAKER_PROGRAM")
+    if options.handler and not program:
+        return load_handler(options.handler, model_dir)
+    from clary.workloads.serving.script import load_script
+
+    return load_script(model_dir, options.framework, os.environ)
+
+
+def listen(environ: Mapping[str, str]) -> socket.socket:
+    """Open the socket that the environment names."""
+    path = environ.get("CLARY_SERVE_SOCKET")
+    if path:
+        return _listen_unix(path)
+    port = _count(environ, "SAGEMAKER_BIND_TO_PORT", 8080, 0, 65535)
+    listener = socket.socket(socket.AF_INET, socket.SOCK_STREAM)
+    listener.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+    listener.bind((environ.get("CLARY_SERVE_ADDRESS", "0.0.0.0"), port))
+    listener.listen(2048)
+    listener.setblocking(False)
+    return listener
+
+
+def limits_from(environ: Mapping[str, str]) -> Limits:
+    """Read the limits; a value that is no number stops the server with its name."""
+    megabytes = _count(environ, "SAGEMAKER_MAX_PAYLOAD_IN_MB", 100, 0, 4096) or 100
+    size = _count(environ, "SAGEMAKER_MAX_REQUEST_SIZE", megabytes << 20, 1, 4096 << 20)
+    return Limits(
+        body_bytes_max=size,
+        default_accept=environ.get("SAGEMAKER_DEFAULT_INVOCATIONS_ACCEPT") or "*/*",
+        batching=environ.get("SAGEMAKER_MODEL_SERVER_BATCHING", "on").lower()
+        not in ("off", "false", "0", "no"),
+    )
+
+
+def _options(argv: list[str] | None) -> argparse.Namespace:
+    parser = argparse.ArgumentParser(prog="serve", description=__doc__)
+    parser.add_argument(
+        "--framework",
+        choices=FRAMEWORKS,
+        default=os.environ.get("CLARY_SERVING_FRAMEWORK", "none"),
+        help="whose defaults fill in for functions that the user's script does not define",
+    )
+    parser.add_argument(
+        "--handler",
+        default=os.environ.get("CLARY_SERVING_HANDLER"),
+        help="module:attribute of the handler, where no SAGEMAKER_PROGRAM is given",
+    )
+    return parser.parse_args(argv)
+
+
+def _one_thread_each() -> None:
+    """Limit the numeric libraries to one thread: requests are the parallelism of a server."""
+    if "OMP_NUM_THREADS" in os.environ:
+        return
+    for name in THREAD_SETTINGS:
+        os.environ.setdefault(name, "1")
+    if "numpy" not in sys.modules:
+        return
+    # A warm process has imported numpy already, and the libraries read those names only once.
+    try:
+        import threadpoolctl
+    except ImportError:
+        log.info("numpy is loaded already and threadpoolctl is missing: its threads stay.")
+        return
+    threadpoolctl.threadpool_limits(1)
+
+
+def _listen_unix(path: str) -> socket.socket:
+    socket_path = Path(path)
+    if socket_path.is_socket():
+        socket_path.unlink()
+    listener = socket.socket(socket.AF_UNIX, socket.SOCK_STREAM)
+    listener.bind(path)
+    socket_path.chmod(0o600)
+    listener.listen(2048)
+    listener.setblocking(False)
+    return listener
+
+
+def _close(listener: socket.socket) -> None:
+    path = listener.getsockname() if listener.family == socket.AF_UNIX else ""
+    listener.close()
+    if path:
+        Path(path).unlink(missing_ok=True)
+
+
+def _new_loop() -> asyncio.AbstractEventLoop:
+    try:
+        import uvloop
+    except ImportError:
+        return asyncio.new_event_loop()
+    return uvloop.new_event_loop()
+
+
+def _log_level(environ: Mapping[str, str]) -> int:
+    return _count(environ, "SAGEMAKER_CONTAINER_LOG_LEVEL", logging.INFO, 0, 100)
+
+
+def _count(environ: Mapping[str, str], name: str, default: int, low: int, high: int) -> int:
+    text = environ.get(name)
+    if not text:
+        return default
+    try:
+        number = int(text)
+    except ValueError:
+        raise SystemExit(f"{name} must be a whole number, not {text!r}") from None
+    if not low <= number <= high:
+        raise SystemExit(f"{name} must be between {low} and {high}, not {number}")
+    return number
+
+
+if __name__ == "__main__":
+    sys.exit(main())

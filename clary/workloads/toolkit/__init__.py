@@ -1,0 +1,1 @@
+"""The /opt/ml contract and the SM_* environment of script mode."""

@@ -1,0 +1,89 @@
+"""S3 alone on a port, with real signatures and policies: what the tests, and their crashes, run against."""
+
+from __future__ import annotations
+
+import json
+import socket
+import sys
+import time
+from pathlib import Path
+
+import uvicorn
+
+from clary.dataplane.objects.app import ObjectsApp
+from clary.identity.access_keys import create_access_key
+from clary.identity.authenticate import Authenticator
+from clary.identity.authorise import Authoriser
+from clary.identity.sealing import install_key
+from clary.settings import Settings
+from clary.store.database import Store
+from clary.store.objects import Objects
+from clary.store.rows import Row
+
+ACCOUNT = "123456789012"
+ADMINISTRATOR = "arn:aws:iam::aws:policy/AdministratorAccess"
+READER = json.dumps(
+    {
+        "Version": "2012-10-17",
+        "Statement": [{"Effect": "Allow", "Action": "s3:GetObject", "Resource": "*"}],
+    }
+)
+
+
+def add_user(store: Store, home: Path, name: str, **document: object) -> dict[str, str]:
+    arn = f"arn:aws:iam::{ACCOUNT}:user/{name}"
+    user_id = f"AIDA{name.upper():0<17}"
+    store.rows.insert(
+        Row(
+            kind="iam:User",
+            name=name,
+            arn=arn,
+            account=ACCOUNT,
+            document={"UserId": user_id, **document},
+        )
+    )
+    row, secret = create_access_key(store, ACCOUNT, install_key(home), name)
+    return {"aws_access_key_id": row.name, "aws_secret_access_key": secret}
+
+
+def build(home: Path) -> tuple[ObjectsApp, Store, dict[str, dict[str, str]]]:
+    """The application over a home, its store, and the keys of an administrator and of one who may only read."""
+    home.mkdir(parents=True, exist_ok=True)
+    settings = Settings(home=home)
+    store = Store.open(f"sqlite:///{home}/clary.db")
+    kept = home / "keys.json"
+    if not kept.exists():
+        keys = {
+            "admin": add_user(store, home, "admin", AttachedPolicies=[ADMINISTRATOR]),
+            "reader": add_user(store, home, "reader", Policies={"read": READER}),
+        }
+        kept.write_text(json.dumps(keys))
+    app = ObjectsApp(
+        Objects(home / "objects"),
+        account=ACCOUNT,
+        region="us-east-1",
+        authenticator=Authenticator(store, settings, install_key(home), time.time),
+        authoriser=Authoriser(store, settings, time.time),
+    )
+    return app, store, json.loads(kept.read_text())
+
+
+def server_of(app: object) -> uvicorn.Server:
+    config = uvicorn.Config(
+        app,  # type: ignore[arg-type]
+        http="httptools",
+        loop="uvloop",
+        lifespan="off",
+        log_level="error",
+        access_log=False,
+        server_header=False,
+        timeout_graceful_shutdown=2,
+    )
+    return uvicorn.Server(config)
+
+
+if __name__ == "__main__":
+    listener = socket.create_server(("127.0.0.1", 0), backlog=256)
+    application, _, _ = build(Path(sys.argv[1]))
+    print(json.dumps({"port": listener.getsockname()[1]}), flush=True)
+    server_of(application).run(sockets=[listener])
