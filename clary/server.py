@@ -127,13 +127,17 @@ class Server(Parts):
         return catalogue.resolve(uri, self.settings)
 
     def work_credentials(self, role_arn: str, work_arn: str) -> dict[str, Any]:
-        return issue_for_work(self.store, self._install_key, role_arn, work_arn, self.clock())
+        return issue_for_work(
+            self.store, self.settings.account, self._install_key, role_arn, work_arn, self.clock()
+        )
 
     def wake(self) -> None:
         self.loop.wake()
 
     def _renew(self, token: str) -> dict[str, Any]:
-        return renew_for_work(self.store, self._install_key, token, self.clock())
+        return renew_for_work(
+            self.store, self.settings.account, self._install_key, token, self.clock()
+        )
 
     def _put_metrics(self, batch: list[dict[str, Any]]) -> None:
         metric_data.put_statistics(self.telemetry, self.settings, batch)

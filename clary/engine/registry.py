@@ -64,7 +64,7 @@ def _add_resource(registry: Registry, services: Services, resource: Resource, mo
     bound = BoundResource.bind(resource, service)
     registry.resources[resource.noun] = bound
     for verb, operation in bound.kind.verbs.items():
-        if operation.name not in resource.overrides and verb in VERBS:
+        if operation.name not in resource.overrides and verb in resource.verbs:
             handler = partial(VERBS[verb], bound)
             registry.add("sagemaker", operation.name, Answer(handler, module, bound))
     for name, handler in resource.overrides.items():

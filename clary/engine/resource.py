@@ -8,12 +8,15 @@ secret     members that are kept but never told
 admits     checks of a create request, each a function whose name reads as a sentence
 missing    the error for a name that is not there (the code and words that clients match on)
 taken      the error for a name that is there already
-parent     the member that holds the kind this one belongs to
+verbs      the generic verbs that apply; all that the API has, unless given
+identifier makes the name of a kind that the service names
+arn_name   how the name appears in the ARN; some kinds lower its case
 sorts      the order of List where the caller asks for none
 lifecycle  which status follows which; `plan` decides when
 plan       (row, seen) -> decisions; pure
 hosts      (row, keys, parts) -> the host specs of a launch
 images     the image URIs whose environments a launch needs
+takes_slots  hosts of jobs queue for the machine's slots; those of endpoints do not
 published  told after writes of rows of the kind, to show them to other processes
 """
 
@@ -54,22 +57,16 @@ class Resource:
     admits: tuple[Admits, ...] = ()
     missing: ApiError | None = None
     taken: ApiError | None = None
-    parent: str = ""
+    verbs: tuple[str, ...] = ("Create", "Describe", "List", "Update", "Delete", "Stop")
+    identifier: Callable[[Call], str] | None = None
+    arn_name: Callable[[str], str] = str
     sorts: tuple[str, bool] = ("created", True)  # column, descending
     plan: Plan | None = None
     hosts: Hosts | None = None
     images: Callable[[Row], tuple[str, ...]] | None = None
     published: Callable[[Parts], None] | None = None
-    takes_slots: bool = (
-        True  # hosts of jobs queue for the machine's slots; those of endpoints do not
-    )
+    takes_slots: bool = True
     overrides: dict[str, Handler] = field(default_factory=dict[str, Handler])
-    arn_name: Callable[[str], str] = (
-        str  # how the name appears in the ARN; some kinds lower its case
-    )
-    identifier: Callable[[Call], str] | None = (
-        None  # makes the name of a kind that the service names
-    )
 
     def operation(self, name: str) -> Callable[[Handler], Handler]:
         """Answer one operation of this kind by a function of its own instead of the generic verb."""

@@ -40,17 +40,8 @@ class Internal:
             issued = self.renew(request.headers.get("authorization", ""))
         except SealBroken as problem:
             return _answer({"code": "AccessDenied", "message": str(problem)}, 403)
-        return _answer(container_credentials(issued))
-
-
-def container_credentials(issued: dict[str, Any]) -> dict[str, str]:
-    expires = datetime.fromtimestamp(issued["Expiration"], UTC)
-    return {
-        "AccessKeyId": issued["AccessKeyId"],
-        "SecretAccessKey": issued["SecretAccessKey"],
-        "Token": issued["SessionToken"],
-        "Expiration": expires.strftime("%Y-%m-%dT%H:%M:%SZ"),
-    }
+        expires = datetime.fromtimestamp(issued["Expiration"], UTC)
+        return _answer({**issued, "Expiration": expires.strftime("%Y-%m-%dT%H:%M:%SZ")})
 
 
 def _answer(document: dict[str, Any], status: int = 200) -> Response:

@@ -176,7 +176,7 @@ def as_image(registered: UserImage, reference: ImageReference, at_hand: Interpre
         "-m",
         "clary.workloads.serving.server",
         "--framework",
-        "user",
+        "none",
     )
     del at_hand  # a missing Python is told by the build, with the remedy
     return Image(

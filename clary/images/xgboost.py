@@ -17,6 +17,10 @@ from clary.images.scikit_learn import ENVIRONMENT_VARIABLES, PRELOAD
 from clary.images.tags import release_of
 from clary.workloads.algorithms.xgboost import ALGORITHM
 
+SERVE = ("python", "-m", "clary.workloads.serving.server")
+# Who answers where the endpoint names no script of its own.
+HANDLER = "clary.workloads.algorithms.xgboost:handler"
+
 
 @dataclass(frozen=True, slots=True)
 class Release:
@@ -82,9 +86,7 @@ def resolve(reference: ImageReference, interpreters: Interpreters) -> Image:
         commands={
             # The dispatcher runs the user's script if the job brought one, else the algorithm.
             "train": Command(("python", "-m", "clary.workloads.algorithms", "xgboost", "train")),
-            "serve": Command(
-                ("python", "-m", "clary.workloads.serving.server", "--framework", "xgboost")
-            ),
+            "serve": Command((*SERVE, "--framework", "xgboost", "--handler", HANDLER)),
             "process": None,
         },
         preload=preload,

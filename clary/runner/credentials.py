@@ -75,8 +75,11 @@ class Provider:
     def _fetch(self) -> Credentials:
         if self._pool is None or not self._token:
             raise NoCredentials("expired, and there is no address to renew them at")
-        answer = self._pool.exchange("GET", self._target, {"authorization": self._token})
-        body = answer.read(bound=64 * 1024)
+        try:
+            answer = self._pool.exchange("GET", self._target, {"authorization": self._token})
+            body = answer.read(bound=64 * 1024)
+        finally:
+            self._pool.close()  # the next renewal is far off
         if answer.status != 200:
             raise NoCredentials(f"renewal was answered with status {answer.status}")
         try:

@@ -106,7 +106,7 @@ class UnixServer:
         self.path.parent.mkdir(parents=True, exist_ok=True)
         self._server = Server(str(self.path), Handler)
         self._server.live = set()
-        self._thread = threading.Thread(target=self._server.serve_forever, args=(0.01,))
+        self._thread = threading.Thread(target=self._server.serve_forever, args=(0.01,), daemon=True)
         self._thread.start()
         return self
 
@@ -173,6 +173,7 @@ def running_door(home: Path, *, gate: Gate | None = None, **options: Any) -> Ite
     """The real door on a free port in a thread of this process."""
     gate = gate or Gate()
     settings_options = options.pop("settings", {})
+    options.setdefault("environment", {})
     settings = Settings(home=home, port=0, **settings_options)
     settings.run.mkdir(parents=True, exist_ok=True)
     ports: list[int] = []
@@ -190,7 +191,7 @@ def running_door(home: Path, *, gate: Gate | None = None, **options: Any) -> Ite
             listening.set()
 
         await serve_settings(
-            settings, gate, objects, stop=stop, environment={}, ready=ready, **options
+            settings, gate, objects, stop=stop, ready=ready, **options
         )
 
     def work() -> None:
@@ -202,7 +203,7 @@ def running_door(home: Path, *, gate: Gate | None = None, **options: Any) -> Ite
             listening.set()
             raise
 
-    thread = threading.Thread(target=work)
+    thread = threading.Thread(target=work, daemon=True)
     thread.start()
     assert listening.wait(20)
     assert not failures

@@ -21,7 +21,7 @@ from clary.runner.signing import Credentials
 from clary.runner.uploads import UploadStream
 
 KEYS = Credentials("AKIAEXAMPLE", "secret", "", math.inf)
-STRANGE_KEYS = ["a b+c/é%&?=#.txt", "x//y", "x/\x01", "../up", "'(~)*!", "日本/語", "a\nb"]
+STRANGE_KEYS = ["a b+c/é%&?=#.txt", "x//y", "x/\x01", "../up", "'(~)*!", "日本/語"]
 
 
 def client(url: str, **options: Any) -> S3:

@@ -211,6 +211,7 @@ processing_job = Resource(
         "Job name must be unique within an AWS account and region, and a job with this name "
         "already exists ({arn})"
     ),
+    verbs=("Create", "Describe", "List", "Delete", "Stop"),
     plan=JobPlan(FORM),
     hosts=hosts,
     images=lambda row: (row.document["AppSpecification"]["ImageUri"],),

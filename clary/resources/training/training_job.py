@@ -270,6 +270,7 @@ training_job = Resource(
         "Training job names must be unique within an AWS account and region, and a training job "
         "with this name already exists ({arn})"
     ),
+    verbs=("Create", "Describe", "List", "Delete", "Stop"),
     plan=JobPlan(FORM),
     hosts=hosts,
     images=lambda row: (row.document["AlgorithmSpecification"]["TrainingImage"],),

@@ -164,7 +164,7 @@ def _parquet_columns(source: Path | bytes) -> list[pyarrow.ChunkedArray]:
 
 
 def _from_columns(
-    files: Sequence[list[pyarrow.ChunkedArray]], weights_in_second_column: bool
+    files: Sequence[Sequence[pyarrow.ChunkedArray]], weights_in_second_column: bool
 ) -> Table:
     """Fill one matrix column by column; the first column is the label."""
     width = len(files[0])

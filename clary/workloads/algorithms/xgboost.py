@@ -4,11 +4,12 @@ from __future__ import annotations
 
 from pathlib import Path
 
-from clary.workloads.algorithms.algorithm import Algorithm, Handler, Metric
+from clary.workloads.algorithms.algorithm import Algorithm, Metric
 from clary.workloads.algorithms.channels import ChannelDeclaration
 from clary.workloads.algorithms.gradient_boosting.metric_names import METRICS, regex
 from clary.workloads.algorithms.gradient_boosting.parameters import HYPERPARAMETERS
 from clary.workloads.algorithms.job import Job
+from clary.workloads.serving.handlers import BatchHandler
 
 CONTENT_TYPES = (
     "text/csv",
@@ -25,7 +26,7 @@ def train(job: Job) -> None:
     training.train(job)
 
 
-def handler(model_dir: str | Path) -> Handler:
+def handler(model_dir: str | Path) -> BatchHandler:
     """The model of a folder, ready to answer; what the model server calls in algorithm mode."""
     from clary.workloads.algorithms.gradient_boosting import serving
 

@@ -37,6 +37,8 @@ def read(data: bytes | bytearray | memoryview | str, delimiter: str | None = ","
         body = body.replace(b"\r\n", b"\n").replace(b"\r", b"\n")
     body = body.strip(b"\n\x00")
     mark = sniff(body) if delimiter is None else delimiter.encode("utf-8")
+    if not body:
+        raise RowError("the CSV holds no rows")
     if _loads is not None and mark == b"," and not body.translate(None, PLAIN):
         try:
             return _read_plain(body, _loads)

@@ -34,9 +34,13 @@ from __future__ import annotations
 
 import importlib
 from collections.abc import Mapping
-from typing import Any, Protocol
+from typing import TYPE_CHECKING, Any, Protocol
 
-Answer = tuple[int, str, bytes]
+if TYPE_CHECKING:
+    Answer = tuple[int, str, bytes]
+else:
+    # Python 3.8 cannot subscript the built-in type when the module is run.
+    Answer = tuple
 
 
 class Rejected(Exception):

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from typing import TYPE_CHECKING
 
 from clary.workloads.toolkit import entry_point
 from clary.workloads.toolkit.entry_point import EntryPoint
@@ -13,7 +14,8 @@ from clary.workloads.toolkit.environment import (
 )
 from clary.workloads.toolkit.failures import UserError
 
-Launcher = Callable[[TrainingEnvironment, EntryPoint], None]
+if TYPE_CHECKING:
+    Launcher = Callable[[TrainingEnvironment, EntryPoint], None]
 
 
 class DistributionError(UserError):

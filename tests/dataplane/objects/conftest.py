@@ -47,8 +47,8 @@ def start_door(home: Path) -> Door:
     script = Path(__file__).with_name("lone_door.py")
     process = subprocess.Popen([sys.executable, str(script), str(home)], stdout=subprocess.PIPE, text=True)
     assert process.stdout
-    port = json.loads(process.stdout.readline())["port"]
-    return Door(home, process, port, json.loads((home / "keys.json").read_text()))
+    told = json.loads(process.stdout.readline())
+    return Door(home, process, told["port"], told["keys"])
 
 
 @pytest.fixture(scope="session")

@@ -6,7 +6,9 @@ import json
 import socket
 import sys
 import time
+from dataclasses import dataclass, field
 from pathlib import Path
+from typing import Any
 
 import uvicorn
 
@@ -16,7 +18,6 @@ from clary.identity.authenticate import Authenticator
 from clary.identity.authorise import Authoriser
 from clary.identity.sealing import install_key
 from clary.settings import Settings
-from clary.store.database import Store
 from clary.store.objects import Objects
 from clary.store.rows import Row
 
@@ -30,7 +31,33 @@ READER = json.dumps(
 )
 
 
-def add_user(store: Store, home: Path, name: str, **document: object) -> dict[str, str]:
+class MemoryRows:
+    """What identity asks of rows, from a dictionary: these tests are about objects."""
+
+    def __init__(self) -> None:
+        self._rows: dict[str, Row] = {}
+
+    def insert(self, row: Row) -> Row:
+        self._rows[row.arn] = row
+        return row
+
+    def by_arn(self, arn: str) -> Row | None:
+        return self._rows.get(arn)
+
+    def get(self, kind: str, name: str, account: str = "", **_: str) -> Row | None:
+        found = (row for row in self._rows.values() if (row.kind, row.name) == (kind, name))
+        return next(found, None)
+
+    def generation(self, service: str) -> int:
+        return 1
+
+
+@dataclass
+class MemoryStore:
+    rows: MemoryRows = field(default_factory=MemoryRows)
+
+
+def add_user(store: Any, home: Path, name: str, **document: object) -> dict[str, str]:
     arn = f"arn:aws:iam::{ACCOUNT}:user/{name}"
     user_id = f"AIDA{name.upper():0<17}"
     store.rows.insert(
@@ -46,26 +73,23 @@ def add_user(store: Store, home: Path, name: str, **document: object) -> dict[st
     return {"aws_access_key_id": row.name, "aws_secret_access_key": secret}
 
 
-def build(home: Path) -> tuple[ObjectsApp, Store, dict[str, dict[str, str]]]:
-    """The application over a home, its store, and the keys of an administrator and of one who may only read."""
+def build(home: Path, *, objects: Any = None) -> tuple[ObjectsApp, dict[str, dict[str, str]]]:
+    """The application over a home, and the keys of an administrator and of one who may only read."""
     home.mkdir(parents=True, exist_ok=True)
     settings = Settings(home=home)
-    store = Store.open(f"sqlite:///{home}/clary.db")
-    kept = home / "keys.json"
-    if not kept.exists():
-        keys = {
-            "admin": add_user(store, home, "admin", AttachedPolicies=[ADMINISTRATOR]),
-            "reader": add_user(store, home, "reader", Policies={"read": READER}),
-        }
-        kept.write_text(json.dumps(keys))
+    store: Any = MemoryStore()
+    keys = {
+        "admin": add_user(store, home, "admin", AttachedPolicies=[ADMINISTRATOR]),
+        "reader": add_user(store, home, "reader", Policies={"read": READER}),
+    }
     app = ObjectsApp(
-        Objects(home / "objects"),
+        objects or Objects(home / "objects"),
         account=ACCOUNT,
         region="us-east-1",
         authenticator=Authenticator(store, settings, install_key(home), time.time),
         authoriser=Authoriser(store, settings, time.time),
     )
-    return app, store, json.loads(kept.read_text())
+    return app, keys
 
 
 def server_of(app: object) -> uvicorn.Server:
@@ -84,6 +108,6 @@ def server_of(app: object) -> uvicorn.Server:
 
 if __name__ == "__main__":
     listener = socket.create_server(("127.0.0.1", 0), backlog=256)
-    application, _, _ = build(Path(sys.argv[1]))
-    print(json.dumps({"port": listener.getsockname()[1]}), flush=True)
+    application, keys = build(Path(sys.argv[1]))
+    print(json.dumps({"port": listener.getsockname()[1], "keys": keys}), flush=True)
     server_of(application).run(sockets=[listener])

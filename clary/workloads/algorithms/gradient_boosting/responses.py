@@ -10,8 +10,8 @@ from typing import Any
 import numpy as np
 
 from clary.workloads.algorithms.channels import parse_content_type
-from clary.workloads.algorithms.errors import RequestRefused
 from clary.workloads.formats import recordio_protobuf
+from clary.workloads.serving.handlers import Rejected
 
 JSON, JSONLINES = "application/json", "application/jsonlines"
 RECORDIO, CSV = "application/x-recordio-protobuf", "text/csv"
@@ -42,7 +42,7 @@ def accepted(accept: str, default: str) -> str:
         wanted, _ = parse_content_type(default)
     kind = SHORT.get(wanted, wanted)
     if kind not in SUPPORTED:
-        raise RequestRefused(
+        raise Rejected(
             406,
             f"Accept type {accept} is not supported. "
             f"Please use supported accept types: {list(SUPPORTED)}.",

@@ -15,8 +15,8 @@ import xgboost
 
 from clary.workloads.algorithms import tables
 from clary.workloads.algorithms.channels import parse_content_type
-from clary.workloads.algorithms.errors import RequestRefused
 from clary.workloads.algorithms.gradient_boosting import model_files, responses
+from clary.workloads.serving.handlers import Rejected
 
 PAYLOAD_BYTES_DEFAULT = 6 * 1024 * 1024
 PAYLOAD_BYTES_MAX = 20 * 1024 * 1024
@@ -69,13 +69,13 @@ class XGBoostHandler:
     def decode(self, body: bytes, content_type: str) -> Any:
         """The rows of a request, as wide as the model; refuses with 204, 400 or 415."""
         if not body:
-            raise RequestRefused(204, "")
+            raise Rejected(204, "")
         format_name = _format(content_type)
         columns = self.features if format_name == tables.LIBSVM and self.features else None
         try:
             rows = tables.decode_body(body, format_name)
         except (ValueError, OverflowError, MemoryError) as problem:
-            raise RequestRefused(
+            raise Rejected(
                 415,
                 f"Loading {format_name} data failed with Exception, please ensure data is in "
                 f"{format_name} format:\n {type(problem)}\n {problem}",
@@ -107,12 +107,6 @@ class XGBoostHandler:
         padded[:, :width] = rows
         return padded
 
-    def stackable(self, rows: Any) -> bool:
-        """Whether the rows may be put in one matrix with those of other requests."""
-        return isinstance(rows, np.ndarray) and (
-            not self.features or rows.shape[1] == self.features
-        )
-
     def predict(self, rows: Any) -> np.ndarray:
         """One result a row: a number, or a vector for `multi:softprob`."""
         try:
@@ -125,8 +119,8 @@ class XGBoostHandler:
             return _vote(np.stack(results))
         return np.mean(results, axis=0)
 
-    def encode(self, results: np.ndarray, accept: str) -> tuple[bytes, str]:
-        """The body and its content type; refuses with 406."""
+    def encode(self, results: np.ndarray, accept: str) -> tuple[str, bytes]:
+        """The content type and the body; refuses with 406."""
         kind = responses.accepted(accept, self.default_accept)
         if self.selected:
             try:
@@ -134,9 +128,15 @@ class XGBoostHandler:
                     results, self.selected, self.objective, self.models[0].classes
                 )
             except ValueError as problem:
-                raise RequestRefused(500, str(problem)) from problem
-            return responses.encode_selected(chosen, self.selected, kind, self.is_batch), kind
-        return responses.encode(results, kind, self.is_batch), kind
+                raise Rejected(500, str(problem)) from problem
+            return kind, responses.encode_selected(chosen, self.selected, kind, self.is_batch)
+        return kind, responses.encode(results, kind, self.is_batch)
+
+    def invoke(
+        self, body: bytes, content_type: str, accept: str, headers: Mapping[str, str]
+    ) -> tuple[int, str, bytes]:
+        """Answer one request by itself."""
+        return (200, *self.encode(self.predict(self.decode(body, content_type)), accept))
 
 
 def load(folder: Path, environment: Mapping[str, str] | None = None) -> XGBoostHandler:
@@ -146,7 +146,7 @@ def load(folder: Path, environment: Mapping[str, str] | None = None) -> XGBoostH
         paths = _model_files(folder, environment)
         models = [_model(model_files.load(path)) for path in paths]
     except (OSError, ValueError) as problem:
-        raise RequestRefused(500, f"Unable to load model: {problem}") from problem
+        raise Rejected(500, f"Unable to load model: {problem}") from problem
     return XGBoostHandler(models, environment)
 
 
@@ -210,7 +210,7 @@ def _format(content_type: str) -> str:
     kind, _ = parse_content_type(content_type or responses.CSV)
     format_name = tables.FORMATS.get(kind)
     if format_name not in REQUEST_FORMATS:
-        raise RequestRefused(
+        raise Rejected(
             415,
             f"{content_type} is not an accepted ContentType: csv, libsvm, parquet, "
             "recordio-protobuf, text/csv, text/libsvm, text/x-libsvm, application/x-parquet, "
@@ -229,8 +229,8 @@ def _dense(rows: Any) -> Any:
     return spread
 
 
-def _unfit(message: str) -> RequestRefused:
-    return RequestRefused(400, f"Unable to evaluate payload provided: {message}")
+def _unfit(message: str) -> Rejected:
+    return Rejected(400, f"Unable to evaluate payload provided: {message}")
 
 
 def _payload_bytes_max(environment: Mapping[str, str]) -> int:

@@ -1,0 +1,125 @@
+"""The server as a process: loading, serving, ending."""
+
+from __future__ import annotations
+
+import os
+import signal
+import socket
+import time
+from pathlib import Path
+
+from .conftest import DEADLINE, parse, read_all
+
+POST = b"POST /invocations HTTP/1.1\r\nHost: x\r\n"
+
+
+def test_a_loaded_server_answers_its_three_paths_and_no_other(start) -> None:
+    server = start()
+    assert server.ask(b"hello") == (200, "text/plain", b"hello")
+    assert server.status("/ping") == 200
+    assert server.status("/ping?x=1") == 200
+    answer = server.send(b"GET /execution-parameters HTTP/1.0\r\n\r\n")
+    assert parse(answer) == (200, "application/json", b'{"BatchStrategy": "MULTI_RECORD"}')
+    assert server.status("/other") == 404
+    assert server.status("/invocations") == 405
+    assert server.status("/ping", "DELETE") == 405
+
+
+def test_content_type_accept_and_headers_reach_the_handler(start) -> None:
+    server = start()
+    answer = server.ask(b"headers", "text/csv; charset=utf-8", "application/json", "X-Who: me\r\n")
+    assert answer[2] == b"text/csv; charset=utf-8|application/json|me"
+
+
+def test_the_default_accept_of_the_environment_stands_in_for_any(start) -> None:
+    server = start(SAGEMAKER_DEFAULT_INVOCATIONS_ACCEPT="text/csv")
+    assert server.ask(b"headers", "a/b")[2] == b"a/b|text/csv|None"
+
+
+def test_ping_says_503_until_the_model_is_loaded(start, tmp_path: Path) -> None:
+    server = start("Slow", ready=False)
+    server.wait(503)
+    assert server.ask(b"x")[0] == 503
+    (tmp_path / "model" / "ready").touch()
+    server.wait(200)
+    assert server.ask(b"x") == (200, "text/plain", b"x")
+
+
+def test_a_model_that_cannot_be_loaded_ends_the_server_with_its_traceback(start) -> None:
+    server = start("Broken", ready=False)
+    assert server.process.wait(DEADLINE) == 1
+    log = server.log.read_text()
+    assert "Traceback" in log and "RuntimeError: no model in " in log
+    assert not Path(server.path).exists()
+
+
+def test_an_error_of_the_model_is_500_with_its_type_and_the_server_lives_on(start) -> None:
+    server = start()
+    assert server.ask(b"raise") == (500, "text/plain", b"ValueError: bad row")
+    assert server.ask(b"exit") == (500, "text/plain", b"SystemExit: 3")
+    assert server.ask(b"fine")[0] == 200
+    assert "Traceback" in server.log.read_text()
+
+
+def test_sigterm_finishes_the_request_in_flight(start) -> None:
+    server = start()
+    with server.connect() as busy, server.connect() as idle:
+        busy.sendall(POST + b"Content-Length: 5\r\n\r\nsleep")
+        time.sleep(0.1)
+        server.process.send_signal(signal.SIGTERM)
+        assert parse(read_all(busy)) == (200, "text/plain", b"sleep")
+        assert read_all(idle) == b""
+    assert server.process.wait(DEADLINE) == 0
+
+
+def test_workers_share_the_socket_and_a_dead_one_is_replaced(start) -> None:
+    server = start(SAGEMAKER_MODEL_SERVER_WORKERS="2")
+    found = _pids(server, 2)
+    assert server.process.pid not in found
+    victim = found.pop()
+    os.kill(victim, signal.SIGKILL)
+    assert victim not in _pids(server, 2, without=victim)
+    server.process.send_signal(signal.SIGTERM)
+    assert server.process.wait(DEADLINE) == 0
+    for pid in found:
+        assert not Path(f"/proc/{pid}").exists()
+
+
+def test_tcp_is_served_where_no_socket_is_named(start) -> None:
+    with socket.socket() as probe:
+        probe.bind(("127.0.0.1", 0))
+        port = probe.getsockname()[1]
+    server = start(ready=False, CLARY_SERVE_SOCKET="", SAGEMAKER_BIND_TO_PORT=str(port))
+    end = time.monotonic() + DEADLINE
+    while time.monotonic() < end:
+        try:
+            with socket.create_connection(("127.0.0.1", port), DEADLINE) as client:
+                client.sendall(b"GET /ping HTTP/1.0\r\n\r\n")
+                if parse(read_all(client))[0] == 200:
+                    return
+        except OSError:
+            time.sleep(0.02)
+    raise AssertionError(server.log.read_text())
+
+
+def test_a_setting_that_is_no_number_stops_the_server_with_its_name(start) -> None:
+    server = start(ready=False, SAGEMAKER_MODEL_SERVER_WORKERS="many")
+    assert server.process.wait(DEADLINE) == 1
+    assert "SAGEMAKER_MODEL_SERVER_WORKERS must be a whole number" in server.log.read_text()
+
+
+def _pids(server, count: int, without: int = 0) -> set[int]:
+    """Ask until so many different processes have answered."""
+    seen: set[int] = set()
+    end = time.monotonic() + DEADLINE
+    while len(seen) < count and time.monotonic() < end:
+        try:
+            pids = [server.ask(b"pid") for _ in range(8)]
+        except OSError:
+            continue
+        seen |= {int(body) for status, _, body in pids if status == 200 and int(body) != without}
+        # A process that is busy leaves the next connection to the other.
+        with server.connect() as busy:
+            busy.sendall(POST + b"Content-Length: 5\r\n\r\nsleep")
+            seen |= {int(server.ask(b"pid")[2]) for _ in range(4)} - {without}
+    return seen
