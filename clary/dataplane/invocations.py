@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import random
 import time
+import uuid
 from collections.abc import Callable
 from dataclasses import dataclass
 
@@ -266,6 +267,7 @@ def _model_head(headers: Headers, body_bytes: int) -> bytes:
 def _client_headers(invocation: Invocation, answer: Answer) -> Headers:
     headers = [(name, value) for name, value in answer.headers if name in PASSED_TO_CLIENT]
     headers.append((b"x-amzn-invoked-production-variant", invocation.variant.name.encode()))
+    headers.append((b"x-amzn-requestid", str(uuid.uuid4()).encode()))
     return headers
 
 

@@ -57,6 +57,7 @@ async def serve_settings(
     stop: asyncio.Event,
     pass_other_hosts: bool | None = None,
     environment: Mapping[str, str] | None = None,
+    restart_seconds: float = 5.0,
     ready: Callable[[int], None] = lambda port: None,
 ) -> None:
     """Compose and serve the door on the running loop.
@@ -67,7 +68,10 @@ async def serve_settings(
     environment = os.environ if environment is None else environment
     budget = BodyBudget(BODIES_BYTES_MAX)
     control = ControlLink(
-        settings.run / "control.sock", budget=budget, body_bytes_max=settings.body_bytes_max
+        settings.run / "control.sock",
+        budget=budget,
+        body_bytes_max=settings.body_bytes_max,
+        restart_seconds=restart_seconds,
     )
     metrics = InvocationMetrics()
     invocations = Invocations(

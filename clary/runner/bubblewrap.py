@@ -6,7 +6,7 @@ import contextlib
 import os
 import shutil
 import time
-from typing import Any, Dict, List, Optional
+from typing import Any, Dict, Iterable, List, Optional
 
 _OPTIONS = {"read": "--ro-bind", "write": "--bind", "device": "--dev-bind", "link": "--symlink"}
 _LONE_OPTIONS = {"folder": "--dir", "proc": "--proc", "devices": "--dev"}
@@ -48,10 +48,12 @@ def options(recipe: Dict[str, Any], user: int, info: int) -> List[str]:
     return argv
 
 
-def program_status(status: int) -> int:
-    """The wait status of the program, told from that of bubblewrap."""
-    if os.WIFEXITED(status) and os.WEXITSTATUS(status) - 128 in _FATAL_SIGNALS:
-        return os.WEXITSTATUS(status) - 128
+def program_status(status: int, sent: Iterable[int]) -> int:
+    """The wait status of the program, told from that of bubblewrap and the signals it was `sent`."""
+    if os.WIFEXITED(status):
+        number = os.WEXITSTATUS(status) - 128
+        if number in _FATAL_SIGNALS or number in sent:
+            return number
     return status
 
 

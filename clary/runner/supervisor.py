@@ -130,6 +130,7 @@ class _Watch:
         self._child = child
         self._mode = mode
         self._killed = False
+        self._sent: List[int] = []
         self._failed = ""
         self._heard = b""
         self._status: Optional[int] = None
@@ -199,6 +200,7 @@ class _Watch:
         return True
 
     def _signal(self, number: int) -> None:
+        self._sent.append(number)
         if number == signal.SIGKILL:
             self._killed = True
             os.kill(self._child, number)
@@ -213,7 +215,7 @@ class _Watch:
         if self._killed and self._status is None:
             return {"exited": int(signal.SIGKILL)}
         if self._mode == "bubblewrap":
-            return {"exited": bubblewrap.program_status(status)}
+            return {"exited": bubblewrap.program_status(status, self._sent)}
         if self._status is None and self._mode == "namespaces":
             if os.WIFSIGNALED(status):
                 return {"exited": status}

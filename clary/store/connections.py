@@ -27,14 +27,17 @@ class Statement:
     def __init__(self, statement: Executable, column_keys: list[str] | None = None) -> None:
         self._statement = statement
         self._keys = column_keys
-        self._texts: dict[str, str] = {}
+        self._rendered: dict[str, tuple[str, dict[str, Any]]] = {}
 
-    def text(self, dialect: Dialect) -> str:
-        found = self._texts.get(dialect.name)
+    def run(self, driver: Any, dialect: Dialect, parameters: dict[str, Any]) -> Any:
+        """Execute on a driver's connection; returns its cursor."""
+        found = self._rendered.get(dialect.name)
         if found is None:
-            compiled = self._statement.compile(dialect=dialect, column_keys=self._keys)  # type: ignore[attr-defined]
-            found = self._texts[dialect.name] = str(compiled)
-        return found
+            compiled: Any = self._statement.compile(dialect=dialect, column_keys=self._keys)  # type: ignore[attr-defined]
+            own = {name: value for name, value in compiled.params.items() if value is not None}
+            found = self._rendered[dialect.name] = (str(compiled), own)
+        text, own = found
+        return driver.execute(text, {**own, **parameters} if own else parameters)
 
 
 class Database:
@@ -91,7 +94,7 @@ class Database:
 
     def fetch(self, statement: Statement, parameters: dict[str, Any]) -> list[tuple[Any, ...]]:
         """All rows of a SELECT, outside any transaction of the caller."""
-        return self._driver().execute(statement.text(self.dialect), parameters).fetchall()
+        return statement.run(self._driver(), self.dialect, parameters).fetchall()
 
     @contextmanager
     def transaction(self) -> Iterator[Callable[[Statement, dict[str, Any]], Any]]:
@@ -99,7 +102,7 @@ class Database:
         driver = self._driver()
 
         def run(statement: Statement, parameters: dict[str, Any]) -> Any:
-            return driver.execute(statement.text(self.dialect), parameters)
+            return statement.run(driver, self.dialect, parameters)
 
         with self._exclusive():
             driver.execute("BEGIN IMMEDIATE" if self._writer is not None else "BEGIN")

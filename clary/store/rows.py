@@ -95,7 +95,7 @@ _BY_NAME = Statement(
         _table.name == bindparam("name"),
     )
 )
-_BY_ARN = Statement(_all.where(_table.arn == bindparam("arn")).limit(2))
+_BY_ARN = Statement(_all.where(_table.arn == bindparam("arn")).limit(1))
 _UPDATE = Statement(
     update(resources)
     .where(_table.id == bindparam("row_id"), _table.version == bindparam("row_version"))

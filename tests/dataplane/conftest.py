@@ -51,6 +51,7 @@ class UnixServer:
     path: Path
     answer: Answerer
     seen: list[Seen] = field(default_factory=list)
+    stopped: bool = False
     _server: Any = None
     _thread: Any = None
 
@@ -106,12 +107,17 @@ class UnixServer:
         self.path.parent.mkdir(parents=True, exist_ok=True)
         self._server = Server(str(self.path), Handler)
         self._server.live = set()
-        self._thread = threading.Thread(target=self._server.serve_forever, args=(0.01,), daemon=True)
+        self._thread = threading.Thread(
+            target=self._server.serve_forever, args=(0.01,), daemon=True
+        )
         self._thread.start()
         return self
 
     def stop(self) -> None:
         """Die as a killed process does: the listening and every open socket close."""
+        if self.stopped:
+            return
+        self.stopped = True
         self._server.shutdown()
         self._server.server_close()
         for connection in list(self._server.live):
@@ -126,7 +132,9 @@ def echo(seen: Seen) -> tuple[int, dict[str, str], bytes]:
         return 200, {"content-type": "application/json"}, b'{"status": "ok"}'
     if seen.path == "/_clary/metrics":
         return 200, {}, b""
-    content = json.dumps({"path": seen.path, "method": seen.method, "size": len(seen.body)}).encode()
+    content = json.dumps(
+        {"path": seen.path, "method": seen.method, "size": len(seen.body)}
+    ).encode()
     return 200, {"content-type": "application/x-amz-json-1.1", "x-amzn-RequestId": "r-1"}, content
 
 
@@ -190,9 +198,7 @@ def running_door(home: Path, *, gate: Gate | None = None, **options: Any) -> Ite
             ports.append(port)
             listening.set()
 
-        await serve_settings(
-            settings, gate, objects, stop=stop, ready=ready, **options
-        )
+        await serve_settings(settings, gate, objects, stop=stop, ready=ready, **options)
 
     def work() -> None:
         try:
@@ -243,8 +249,7 @@ def serve_unix() -> Iterator[Callable[..., UnixServer]]:
 
     yield start
     for server in started:
-        if server.path.exists():
-            server.stop()
+        server.stop()
 
 
 @pytest.fixture

@@ -161,12 +161,11 @@ def test_a_request_in_flight_while_control_dies_is_answered_with_503(home, serve
     assert "try again" in json.loads(body)["message"]
 
 
-def test_a_control_that_stays_away_is_a_service_unavailable_error(door, control, monkeypatch):
-    monkeypatch.setattr("clary.dataplane.forwarding.PROBE_INTERVAL_SECONDS", 0.01)
-    control.stop()
-    status, headers, body = ask(
-        door, "POST", "/", b"Action=X", {"Content-Type": "application/x-www-form-urlencoded"}
-    )
+def test_a_control_that_stays_away_is_a_service_unavailable_error(start_door):
+    with start_door(restart_seconds=0.2) as door:
+        status, headers, body = ask(
+            door, "POST", "/", b"Action=X", {"Content-Type": "application/x-www-form-urlencoded"}
+        )
     assert status == 503
     assert headers["content-type"] == "text/xml"
     assert b"<Code>ServiceUnavailable</Code>" in body

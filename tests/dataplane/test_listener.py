@@ -41,7 +41,9 @@ def tunnel_status(door, head):
     return int(received.split()[1]), received, client
 
 
-def test_boto3_reaches_the_real_sts_host_through_the_proxy(home, serve_unix, start_door, monkeypatch):
+def test_boto3_reaches_the_real_sts_host_through_the_proxy(
+    home, serve_unix, start_door, monkeypatch
+):
     control = serve_unix(
         home / "run" / "control.sock", lambda seen: (200, {"content-type": "text/xml"}, STS_ANSWER)
     )
@@ -70,9 +72,7 @@ def test_boto3_reaches_the_real_sts_host_through_the_proxy(home, serve_unix, sta
     "host", ["sts.amazonaws.com", "my.dotted.bucket.s3.eu-west-1.amazonaws.com", "s3.cn-north-1.amazonaws.com.cn"]
 )  # fmt: skip
 def test_the_certificate_fits_the_host_that_was_asked_for(door, trusting, host):
-    connection = http.client.HTTPSConnection(
-        "127.0.0.1", door.port, context=trusting, timeout=20
-    )
+    connection = http.client.HTTPSConnection("127.0.0.1", door.port, context=trusting, timeout=20)
     connection.set_tunnel(host, 443)
     connection.request("GET", "/_clary/health")
     assert connection.getresponse().status == 200

@@ -80,6 +80,6 @@ def load_handler(name: str, model_dir: str) -> Handler:
     if not colon or not module_name or not attribute:
         raise ValueError(f"a handler is named module:attribute, not {name!r}")
     made = getattr(importlib.import_module(module_name), attribute)
-    if hasattr(made, "load"):
+    if hasattr(made, "load") and not isinstance(made, type):
         return made.load(model_dir) or made
     return made(model_dir)

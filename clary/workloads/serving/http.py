@@ -267,7 +267,7 @@ class Connection(asyncio.Protocol):
             return
         if not self._buffer and self._head is None and self._reading:
             # The usual case: one whole request in one piece, cut without a copy in between.
-            end = data.find(b"\r\n\r\n")
+            end = data.find(b"\r\n\r\n", 0, HEAD_MAX + 4)
             if end > 0:
                 try:
                     head = self.site.heads.parse(data[:end])
@@ -350,7 +350,7 @@ class Connection(asyncio.Protocol):
                 pass
         except BadRequest as problem:
             self._refuse(problem)
-        if self._buffer or self._head is not None:
+        if self._buffer or self._head is not None or self.lingering:
             self.partial_since = self.partial_since or time.monotonic()
         else:
             self.partial_since = 0.0

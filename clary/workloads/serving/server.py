@@ -54,7 +54,10 @@ def main(argv: list[str] | None = None) -> int:
             lambda: serve(listener, handler, limits), workers, limits.grace_seconds
         )
     finally:
-        _close(listener)
+        listener.close()
+        path = os.environ.get("CLARY_SERVE_SOCKET")
+        if path:
+            Path(path).unlink(missing_ok=True)
 
 
 def serve(listener: socket.socket, handler: Handler, limits: Limits) -> None:
@@ -146,13 +149,6 @@ def _listen_unix(path: str) -> socket.socket:
     listener.listen(2048)
     listener.setblocking(False)
     return listener
-
-
-def _close(listener: socket.socket) -> None:
-    path = listener.getsockname() if listener.family == socket.AF_UNIX else ""
-    listener.close()
-    if path:
-        Path(path).unlink(missing_ok=True)
 
 
 def _new_loop() -> asyncio.AbstractEventLoop:

@@ -195,17 +195,20 @@ class AlgorithmContract:
         raise NotImplementedError
 
     @pytest.fixture(scope="class")
-    def workshop(self, tmp_path_factory: pytest.TempPathFactory) -> Workshop:
-        folder = tmp_path_factory.mktemp(self.name)
-        return Workshop(self.name, built(self.image), folder)
+    @classmethod
+    def workshop(cls, tmp_path_factory: pytest.TempPathFactory) -> Workshop:
+        folder = tmp_path_factory.mktemp(cls.name)
+        return Workshop(cls.name, built(cls.image), folder)
 
     @pytest.fixture(scope="class")
-    def trained(self, workshop: Workshop) -> Trained:
-        data = csv_rows.write(self.table())
-        return workshop.train(workshop.opt_ml(self.hyperparameters, {"train": {"a.csv": data}}))
+    @classmethod
+    def trained(cls, workshop: Workshop) -> Trained:
+        data = csv_rows.write(cls.table())
+        return workshop.train(workshop.opt_ml(cls.hyperparameters, {"train": {"a.csv": data}}))
 
     @pytest.fixture(scope="class")
-    def endpoint(self, workshop: Workshop, trained: Trained):
+    @classmethod
+    def endpoint(cls, workshop: Workshop, trained: Trained):
         endpoint = workshop.serve(trained.model)
         yield endpoint
         endpoint.close()

@@ -51,6 +51,8 @@ class Slow(Echo):
 class Broken:
     def load(self, model_dir):
         raise RuntimeError("no model in " + model_dir)
+
+broken = Broken()
 """
 
 

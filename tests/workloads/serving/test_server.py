@@ -46,7 +46,7 @@ def test_ping_says_503_until_the_model_is_loaded(start, tmp_path: Path) -> None:
 
 
 def test_a_model_that_cannot_be_loaded_ends_the_server_with_its_traceback(start) -> None:
-    server = start("Broken", ready=False)
+    server = start("broken", ready=False)
     assert server.process.wait(DEADLINE) == 1
     log = server.log.read_text()
     assert "Traceback" in log and "RuntimeError: no model in " in log

@@ -1,0 +1,72 @@
+"""The door's process: `python -m clary.dataplane`, started and restarted by the supervisor."""
+
+from __future__ import annotations
+
+import socket
+import sys
+import time
+
+from clary.dataplane.objects import ObjectsApp
+from clary.dataplane.process import run
+from clary.identity.authenticate import Authenticator
+from clary.identity.authorise import Authoriser
+from clary.identity.principals import Principal
+from clary.identity.sealing import install_key
+from clary.settings import Settings
+from clary.store.database import Store
+from clary.store.objects import Objects
+from clary.wire.http import Request
+
+FIRST_START_SECONDS = 120.0
+CONTROL_SECONDS = 10.0
+POLL_SECONDS = 0.05
+
+
+def main() -> int:
+    settings = Settings.load()
+    if not wait_for_control(settings):
+        print("control has not prepared this installation; see its log", file=sys.stderr)
+        return 1
+    url = settings.database_url or f"sqlite:///{settings.home / 'clary.db'}"
+    store = Store.open(url, settings.sqlite_synchronous)
+    authenticator = Authenticator(store, settings, install_key(settings.home), time.time)
+    authoriser = Authoriser(store, settings, time.time)
+
+    def gatekeeper(request: Request, *, action: str, resource: str) -> Principal:
+        principal = authenticator.authenticate(request).principal
+        authoriser.authorise(principal, action, resource, status=403)
+        return principal
+
+    objects = ObjectsApp(
+        Objects(settings.home / "objects"),
+        account=settings.account,
+        region=settings.region,
+        authenticator=authenticator,
+        authoriser=authoriser,
+    )
+    try:
+        return run(settings, gatekeeper, objects)
+    finally:
+        objects.close()
+        store.close()
+
+
+def wait_for_control(settings: Settings) -> bool:
+    """Let control make or migrate the database first; False if there is none to work with.
+
+    Where the installation exists already, a control that does not come up holds nothing back: the
+    endpoints that run are worth serving without it.
+    """
+    prepared = settings.home / "credentials.json"
+    seconds = CONTROL_SECONDS if prepared.is_file() else FIRST_START_SECONDS
+    deadline = time.monotonic() + seconds
+    while time.monotonic() < deadline:
+        with socket.socket(socket.AF_UNIX, socket.SOCK_STREAM) as probe:
+            if probe.connect_ex(str(settings.run / "control.sock")) == 0:
+                return True
+        time.sleep(POLL_SECONDS)
+    return prepared.is_file()
+
+
+if __name__ == "__main__":
+    sys.exit(main())
