@@ -2,9 +2,9 @@
 
     python benchmarks/objects.py [--rounds 3] [--seconds 4]
 
-Clary's requests are presigned, hence verified and authorised; moto verifies nothing. Load for small objects is
-wrk with one thread; large ones go over one raw socket, so that the client is no limit. Peers take turns, the order
-is turned round each round, and medians are printed.
+Every request carries its own signature, as SDKs sign: Clary verifies and authorises it, moto does not. Load for
+small objects is wrk with one thread, and each PUT is of a new key; large ones go over one raw socket, so that the
+client is no limit. Peers take turns, the order is turned round each round, and medians are printed.
 """
 
 from __future__ import annotations
@@ -26,7 +26,10 @@ from urllib.parse import urlsplit
 
 import boto3
 import uvicorn
+from botocore.auth import S3SigV4Auth
+from botocore.awsrequest import AWSRequest
 from botocore.config import Config
+from botocore.credentials import Credentials
 
 from clary.dataplane.objects.app import ObjectsApp
 from clary.identity.access_keys import create_access_key
@@ -42,16 +45,21 @@ ACCOUNT = "123456789012"
 SMALL = 1024
 LARGE = 64 * 1024 * 1024
 KEYS = 512
+PUTS_A_SECOND_MAX = 5000  # so that no key is written twice
 TARGETS = {"put 1 KiB /s": 2500, "get 1 KiB /s": 8000, "put MiB/s": 200, "get MiB/s": 1000}
 
 LUA = """
-local paths = {}
-for line in io.lines("%s") do paths[#paths + 1] = line end
+local signed = {}
+for line in io.lines("%s") do
+  local path, date, hash, authorization = line:match("([^\\t]*)\\t([^\\t]*)\\t([^\\t]*)\\t([^\\t]*)")
+  signed[#signed + 1] = {path, {["X-Amz-Date"] = date, ["X-Amz-Content-SHA256"] = hash,
+    ["Authorization"] = authorization}}
+end
 local body = string.rep("x", %d)
 local at = 0
 function request()
-  at = at %% #paths + 1
-  return wrk.format("%s", paths[at], nil, %s)
+  at = at %% #signed + 1
+  return wrk.format("%s", signed[at][1], signed[at][2], %s)
 end
 function done(summary, latency)
   local wrong = summary.errors.status + summary.errors.connect + summary.errors.timeout
@@ -104,6 +112,7 @@ class Peer:
 
     def __init__(self, url: str, key: str, secret: str) -> None:
         self.url = url
+        self.credentials = Credentials(key, secret)
         self.client: Any = boto3.client(
             "s3",
             endpoint_url=url,
@@ -121,17 +130,32 @@ class Peer:
         )
         return f"{parts.path}?{parts.query}"
 
-    def small(self, folder: Path, seconds: float) -> dict[str, float]:
-        found: dict[str, float] = {}
-        for name, operation in (("put", "put_object"), ("get", "get_object")):
-            paths = folder / f"{name}.paths"
-            paths.write_text(
-                "\n".join(self.target(operation, f"small/{i:05d}") for i in range(KEYS)) + "\n"
+    def signed(self, method: str, keys: list[str], body: bytes) -> list[str]:
+        """Lines of path, date, payload hash and signature, one a request."""
+        lines: list[str] = []
+        for key in keys:
+            request = AWSRequest(method, f"{self.url}/bench/{key}", data=body)
+            S3SigV4Auth(self.credentials, "s3", "us-east-1").add_auth(request)
+            found = request.headers
+            lines.append(
+                f"/bench/{key}\t{found['X-Amz-Date']}\t{found['X-Amz-Content-SHA256']}\t{found['Authorization']}"
             )
-            if name == "get":
-                for i in range(KEYS):
-                    self.client.put_object(Bucket="bench", Key=f"small/{i:05d}", Body=b"x" * SMALL)
-            result = self._wrk(folder, name, paths, seconds)
+        return lines
+
+    def small(self, folder: Path, seconds: float, turn: int) -> dict[str, float]:
+        body = b"x" * SMALL
+        for i in range(KEYS):
+            self.client.put_object(Bucket="bench", Key=f"small/{i:05d}", Body=body)
+        keys = {
+            "put": [f"new-{turn}/{i:05d}" for i in range(int(PUTS_A_SECOND_MAX * seconds))],
+            "get": [f"small/{i:05d}" for i in range(KEYS)],
+        }
+        found: dict[str, float] = {}
+        for name, names in keys.items():
+            lines = folder / f"{name}.requests"
+            content = body if name == "put" else b""
+            lines.write_text("\n".join(self.signed(name.upper(), names, content)) + "\n")
+            result = self._wrk(folder, name, lines, seconds)
             found[f"{name} 1 KiB /s"] = result["rate"]
             found[f"{name} p99 ms"] = result["p99_ms"]
         return found
@@ -221,7 +245,9 @@ def plain_files(folder: Path, source: Path) -> dict[str, float]:
         temporary.write_bytes(data)
         temporary.rename(folder / str(i))
 
-    put_seconds = _timed(lambda: [put(i % KEYS) for i in range(4 * KEYS)] and None)
+    for old in folder.iterdir():
+        old.unlink()
+    put_seconds = _timed(lambda: [put(i) for i in range(4 * KEYS)] and None)
     get_seconds = _timed(
         lambda: [(folder / str(i % KEYS)).read_bytes() for i in range(8 * KEYS)] and None
     )
@@ -261,7 +287,7 @@ def main() -> None:
             for name in order:
                 found = {
                     **peers[name].large(source),
-                    **peers[name].small(folder, arguments.seconds),
+                    **peers[name].small(folder, arguments.seconds, turn),
                 }
                 measured.setdefault(name, []).append(found)
             files = plain_files(folder / "plain", source)

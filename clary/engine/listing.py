@@ -58,7 +58,7 @@ def query_of(bound: BoundResource, call: Call) -> Query:
     checks: list[Callable[[Row], bool]] = []
     for member, value in request.items():
         if member not in _PAGING and value is not None:
-            _filter(bound, call.operation, member, value, fields, checks)
+            _filter(bound, call, member, value, fields, checks)
     return Query(
         bound.noun,
         call.account,
@@ -73,14 +73,16 @@ def query_of(bound: BoundResource, call: Call) -> Query:
 
 def _filter(
     bound: BoundResource,
-    operation: str,
+    call: Call,
     member: str,
     value: Any,
     fields: dict[str, Any],
     checks: list[Callable[[Row], bool]],
 ) -> None:
-    kind = bound.kind
-    if member in (*kind.parent_members, *(f"{name}Equals" for name in kind.parent_members)):
+    kind, special = bound.kind, bound.resource.filters.get(member)
+    if special is not None:
+        checks.append(lambda row: special(call, row, value))
+    elif member in (*kind.parent_members, *(f"{name}Equals" for name in kind.parent_members)):
         # A page of a parent's children seeks by the parent only when the parent is the whole of it.
         if len(kind.parent_members) == 1:
             fields["parent"] = str(value)
@@ -91,14 +93,14 @@ def _filter(
     elif member.endswith("NamePrefix") or member == "NamePrefix":
         checks.append(lambda row: row.name.startswith(value))
     elif member.endswith(("After", "Before")):
-        fields[_time_field(bound, operation, member)] = _seconds(value)
+        fields[_time_field(call.operation, member)] = _seconds(value)
     elif member in ("StatusEquals", f"{kind.noun}StatusEquals") and kind.status_member:
         fields["status"] = value
     elif member.removesuffix("Equals") in _known(bound):
         checks.append(_equals(bound, member.removesuffix("Equals"), value))
     else:
         raise NotImplementedException(
-            f"{operation} cannot filter by {member} in this version of Clary."
+            f"{call.operation} cannot filter by {member} in this version of Clary."
         )
 
 
@@ -107,7 +109,7 @@ def _equals(bound: BoundResource, member: str, value: Any) -> Callable[[Row], bo
     return lambda row: source(row) == value
 
 
-def _time_field(bound: BoundResource, operation: str, member: str) -> str:
+def _time_field(operation: str, member: str) -> str:
     edge = "after" if member.endswith("After") else "before"
     if member.startswith(("Creation", "Created")):
         return f"created_{edge}"

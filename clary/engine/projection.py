@@ -13,6 +13,7 @@ from clary.model.kinds import CREATED, MODIFIED
 from clary.store.rows import Row
 
 Source = Callable[[Row], Any]
+_USERS = {"CreatedBy": "created_by", "LastModifiedBy": "modified_by"}
 
 
 @cache
@@ -62,8 +63,15 @@ def source_of(bound: BoundResource, member: str) -> Source:
         return lambda row: row.name
     if kind.status_member and member in (kind.status_member, "Status", f"{kind.noun}Status"):
         return lambda row: row.status or row.document.get(member)
+    if member in _USERS:
+        return lambda row: _user(row.state.get(_USERS[member]))
     if member in CREATED and member not in kind.input("Create"):
         return lambda row: row.created
     if member in MODIFIED:
         return lambda row: row.modified
     return lambda row: row.document.get(member)
+
+
+def _user(arn: str | None) -> dict[str, Any] | None:
+    """A UserContext: who made or changed a resource."""
+    return {"IamIdentity": {"Arn": arn}} if arn else None

@@ -11,6 +11,7 @@ taken      the error for a name that is there already
 verbs      the generic verbs that apply; all that the API has, unless given
 identifier makes the name of a kind that the service names
 arn_name   how the name appears in the ARN; some kinds lower its case
+filters    filters of List that are more than a member of the row being equal
 sorts      the order of List where the caller asks for none
 lifecycle  which status follows which; `plan` decides when
 plan       (row, seen) -> decisions; pure
@@ -38,6 +39,7 @@ from clary.reconcile.seen import Seen
 from clary.store.rows import Row
 
 Computed = Callable[[Row], Any]
+Filter = Callable[[Call, Row, Any], bool]
 Admits = Callable[[Call], None]
 Plan = Callable[[Row, Seen], Sequence[Decision]]
 Hosts = Callable[[Row, tuple[str, ...], Parts], list[dict[str, Any]]]
@@ -60,6 +62,7 @@ class Resource:
     verbs: tuple[str, ...] = ("Create", "Describe", "List", "Update", "Delete", "Stop")
     identifier: Callable[[Call], str] | None = None
     arn_name: Callable[[str], str] = str
+    filters: Mapping[str, Filter] = field(default_factory=dict[str, Filter])
     sorts: tuple[str, bool] = ("created", True)  # column, descending
     plan: Plan | None = None
     hosts: Hosts | None = None

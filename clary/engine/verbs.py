@@ -58,7 +58,7 @@ def new_row(bound: BoundResource, call: Call) -> Row:
         parent=parent,
         status=resource.lifecycle.initial,
         document={**resource.defaults, **given},
-        state={"token": token} if token else {},
+        state={"created_by": call.principal.arn, **({"token": token} if token else {})},
         tags=call.input.get("Tags") or [],
         due=call.time if resource.plan is not None else None,
         created=call.time,
@@ -70,13 +70,35 @@ def describe(bound: BoundResource, call: Call) -> dict[str, Any]:
 
 
 def update(bound: BoundResource, call: Call) -> dict[str, Any]:
-    identity = {*bound.kind.identity, *IDEMPOTENCY_TOKENS}
-    given = {member: value for member, value in call.input.items() if member not in identity}
+    changes = update_members(bound, call.input)
 
     def change(row: Row) -> None:
-        row.document.update(given)
+        changes(row)
+        row.state["modified_by"] = call.principal.arn
 
     return described(bound, change_row(bound, call, change), "Update")
+
+
+def update_members(bound: BoundResource, request: dict[str, Any]) -> Callable[[Row], None]:
+    """What an update request does to a row: members are replaced, `XToRemove` names keys of X to take out."""
+    left_out = {*bound.kind.identity, *IDEMPOTENCY_TOKENS, "DeleteProperties"}
+    given = {name: value for name, value in request.items() if name not in left_out}
+    removed = {name: given.pop(name) for name in list(given) if name.endswith("ToRemove")}
+
+    def change(row: Row) -> None:
+        for name, value in given.items():
+            known = row.document.get(name)
+            # Maps that have a ToRemove are merged: that is what makes the removal needed.
+            merges = f"{name}ToRemove" in bound.kind.input("Update") and isinstance(known, dict)
+            row.document[name] = {**(known or {}), **value} if merges else value
+        for name, keys in removed.items():
+            member = name.removesuffix("ToRemove")
+            known = row.document.get(member) or {}
+            row.document[member] = {key: one for key, one in known.items() if key not in keys}
+        for name in request.get("DeleteProperties") or []:
+            row.document.pop(name, None)
+
+    return change
 
 
 def delete(bound: BoundResource, call: Call) -> dict[str, Any]:

@@ -9,7 +9,9 @@ from clary.identity.sessions import issue_work_token, open_work_token
 from clary.identity.work_credentials import RUNNER_ROLE, work_credentials
 from clary.store.database import Store
 
-TOKEN_SECONDS = 400 * 24 * 3600  # an endpoint may serve for a year; its work being gone ends it sooner
+TOKEN_SECONDS = (
+    400 * 24 * 3600
+)  # an endpoint may serve for a year; its work being gone ends it sooner
 
 
 def issue_for_work(

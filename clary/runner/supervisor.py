@@ -14,7 +14,6 @@ import contextlib
 import fcntl
 import json
 import os
-import resource
 import select
 import signal
 import socket
@@ -22,7 +21,8 @@ import struct
 import time
 from typing import Any, Callable, Dict, List, NamedTuple, NoReturn, Optional, Tuple
 
-from clary.runner import bubblewrap, channel, namespaces, root_filesystem
+from clary.runner import bubblewrap, channel, namespaces, root_filesystem, sockets
+from clary.runner.starting import Outlets, execute, settle
 
 Recipe = Dict[str, Any]
 RunPython = Callable[[Recipe], NoReturn]
@@ -39,14 +39,6 @@ _PASSED_ON = (
 )
 _START_SECONDS_MAX = 30.0
 _REMAINS_SECONDS_MAX = 5.0
-
-
-class Outlets(NamedTuple):
-    """The descriptors that a program starts with or is limited by."""
-
-    output: int
-    error: int
-    groups: List[int]  # open cgroup.procs files to join
 
 
 def supervise(connection: socket.socket, run_python: Optional[RunPython]) -> NoReturn:
@@ -306,48 +298,13 @@ def _be_init(
 def _be_program(
     recipe: Recipe, outlets: Outlets, run_python: Optional[RunPython], report: socket.socket
 ) -> NoReturn:
-    _settle(recipe, outlets)
+    settle(recipe, outlets)
     namespaces.drop_privileges()
     report.send(b'{"started": true}')
     report.close()
     if run_python is not None and recipe.get("python"):
         run_python(recipe)
     execute(recipe["argv"], recipe["environment"])
-
-
-def _settle(recipe: Recipe, outlets: Outlets) -> None:
-    """What every program starts with: a session, limits, the three streams, a folder, fresh signals."""
-    os.setsid()
-    for group in outlets.groups:
-        os.write(group, b"0")  # 0 is the writer itself; its children stay in the group
-        os.close(group)
-    for name, (soft, hard) in recipe["rlimits"].items():
-        resource.setrlimit(getattr(resource, "RLIMIT_" + name), (soft, hard))
-    nothing = os.open("/dev/null", os.O_RDONLY)
-    for source, target in ((nothing, 0), (outlets.output, 1), (outlets.error, 2)):
-        os.dup2(source, target)
-    for descriptor in {nothing, outlets.output, outlets.error} - {0, 1, 2}:
-        os.close(descriptor)
-    os.umask(0o022)
-    signal.set_wakeup_fd(-1)
-    for number in signal.Signals:
-        if number not in (signal.SIGKILL, signal.SIGSTOP):
-            with contextlib.suppress(OSError, ValueError):
-                signal.signal(number, signal.SIG_DFL)
-    signal.pthread_sigmask(signal.SIG_SETMASK, [])
-    os.chdir(recipe["directory"])
-
-
-def execute(argv: List[str], environment: Dict[str, str]) -> NoReturn:
-    try:
-        os.execvpe(argv[0], argv, environment)
-    except OSError as problem:
-        if isinstance(problem, FileNotFoundError) and "/" not in argv[0]:
-            text = 'exec: "%s": executable file not found in $PATH' % argv[0]
-        else:
-            text = 'exec: "%s": %s' % (argv[0], problem.strerror)
-        os.write(2, text.encode(errors="replace") + b"\n")
-        os._exit(127 if isinstance(problem, FileNotFoundError) else 126)
 
 
 # Modes `bubblewrap` and `plain` ----------------------------------------------------------------------
@@ -362,7 +319,7 @@ def _start_bubblewrap(
         with _last_words(far):
             namespaces.die_with_parent()
             _close_all(held, near, *closed)
-            _settle(dict(recipe, directory="/"), outlets)  # the recipe's folder exists inside only
+            settle(dict(recipe, directory="/"), outlets)  # the recipe's folder exists inside only
             os.set_inheritable(far.fileno(), True)
             arguments = bubblewrap.argument_file(recipe, os.geteuid(), far.fileno())
             # Its own environment is empty: a program's LD_PRELOAD must not act outside the sandbox.
@@ -383,7 +340,7 @@ def _start_plain(
             with contextlib.suppress(OSError, AttributeError):
                 namespaces.die_with_parent()
             _close_all(held, *closed)
-            _settle(recipe, outlets)
+            settle(recipe, outlets)
             execute(recipe["argv"], recipe["environment"])
         except BaseException as problem:  # noqa: BLE001  (a forked child must end here)
             os.write(2, ("cannot start: %s\n" % problem).encode(errors="replace"))

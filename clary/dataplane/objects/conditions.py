@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from email.utils import formatdate, parsedate_to_datetime
+from functools import lru_cache
 
 from clary.dataplane.objects.errors import HEADERS, not_implemented
 from clary.model.errors import ApiError
@@ -26,7 +27,8 @@ def seconds(text: str) -> int | None:
         return None
 
 
-def http_date(epoch: float) -> str:
+@lru_cache(8192)
+def http_date(epoch: int) -> str:
     return formatdate(epoch, usegmt=True)
 
 
@@ -57,7 +59,7 @@ def precondition_failed(condition: str) -> ApiError:
 
 
 def not_modified(info: ObjectInfo) -> ApiError:
-    headers = {"etag": f'"{info.etag}"', "last-modified": http_date(info.modified)}
+    headers = {"etag": f'"{info.etag}"', "last-modified": http_date(int(info.modified))}
     return ApiError("Not Modified", code="NotModified", status=304, **{HEADERS: headers})
 
 

@@ -32,7 +32,7 @@ def open_object(
             "x-amz-delete-marker": "true",
             "x-amz-version-id": opened.info.version_id,
             "allow": "DELETE",
-            "last-modified": http_date(opened.info.modified),
+            "last-modified": http_date(int(opened.info.modified)),
         }
         raise ApiError(
             "The specified method is not allowed against this resource.",
@@ -67,7 +67,7 @@ def _missing(
 def get_object(service: Service, request: S3Request) -> Answer:
     opened = open_object(service, request, request.bucket, request.key, request.version_id)
     try:
-        answer = head_of(service, request, opened.info)
+        answer = head_of(request, opened.info)
         if request.method == "HEAD" or answer.length == 0:
             opened.close()
         elif answer.length <= INLINE_BYTES_MAX:
@@ -81,14 +81,14 @@ def get_object(service: Service, request: S3Request) -> Answer:
         raise
 
 
-def head_of(service: Service, request: S3Request, info: ObjectInfo) -> Answer:
+def head_of(request: S3Request, info: ObjectInfo) -> Answer:
     """Status, headers and the range of bytes, for GET and HEAD alike."""
     check_read(info, request.headers)
     whole = "range" not in request.headers and "partNumber" not in request.query
     checksums = request.header("x-amz-checksum-mode").upper() == "ENABLED"
     headers = answer_headers(info, checksums=checksums and whole)
     if not info.metadata.version_id:
-        headers.update(version_header(info, service.objects.bucket(info.bucket)))
+        headers.update(version_header(info, request.found))
     answer = Answer(200, headers, start=0, length=info.size)
     if "partNumber" in request.query:
         _narrow_to_part(answer, request, info, checksums=checksums)
@@ -195,8 +195,8 @@ def get_object_attributes(service: Service, request: S3Request) -> Answer:
     if "ObjectSize" in wanted:
         content["ObjectSize"] = info.size
     headers = {
-        "last-modified": http_date(info.modified),
-        **version_header(info, service.objects.bucket(info.bucket)),
+        "last-modified": http_date(int(info.modified)),
+        **version_header(info, request.found),
     }
     return Answer(200, headers, document("GetObjectAttributesResponse", content))
 

@@ -12,6 +12,7 @@ from clary.dataplane.answers import Receive, Scope
 from clary.identity.authenticate import Caller
 from clary.identity.principals import Principal, anonymous_principal
 from clary.model.errors import ApiError
+from clary.store.object_buckets import Bucket
 from clary.wire.http import Request
 
 VIRTUAL_HOST = re.compile(
@@ -31,6 +32,7 @@ class S3Request:
     receive: Receive
     secure: bool = False
     caller: Caller | None = None
+    found: Bucket | None = None  # the bucket as it was when the caller's rights were looked at
     request_id: str = field(default_factory=lambda: secrets.token_hex(8).upper())
     host_id: str = field(
         default_factory=lambda: base64.b64encode(secrets.token_bytes(48)).decode("ascii")
@@ -117,5 +119,9 @@ def parameters(query: str) -> dict[str, str]:
     for pair in query.split("&"):
         name, _, value = pair.partition("=")
         if name:
-            found.setdefault(unquote_plus(name), unquote_plus(value))
+            found.setdefault(_decoded(name), _decoded(value))
     return found
+
+
+def _decoded(text: str) -> str:
+    return unquote_plus(text) if "%" in text or "+" in text else text

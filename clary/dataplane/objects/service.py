@@ -66,6 +66,8 @@ class Service:
         """Raise AccessDenied unless the caller may do this to the bucket or the object."""
         resource = f"arn:aws:s3:::{bucket}/{key}" if key else f"arn:aws:s3:::{bucket or '*'}"
         found = self.objects.bucket(bucket) if bucket else None
+        if bucket == request.bucket:
+            request.found = found
         policy = found.documents.get("policy", "") if found else ""
         if request.caller is None and not policy:
             raise access_denied()

@@ -6,6 +6,7 @@ configuration ──▶ SM_* ──▶ code to /opt/ml/code ──▶ requiremen
 from __future__ import annotations
 
 import importlib
+import importlib.util
 import logging
 import os
 import socket
@@ -51,7 +52,7 @@ def main(argv: list[str] | None = None) -> int:
 
 
 def _run(env: TrainingEnvironment) -> None:
-    if env.framework_module:
+    if env.framework_module and not _is_played_by_us(env.framework_module):
         module, _, function = env.framework_module.partition(":")
         getattr(importlib.import_module(module), function or "main")()
         return
@@ -75,6 +76,12 @@ def _run(env: TrainingEnvironment) -> None:
     )
     log.info("Invoking script: %s", entry.command)
     launcher(env, entry)
+
+
+def _is_played_by_us(framework_module: str) -> bool:
+    """Say whether this is the name of a public container's own module, whose part we take."""
+    package = framework_module.partition(":")[0].partition(".")[0]
+    return package.startswith("sagemaker_") and importlib.util.find_spec(package) is None
 
 
 def _code_source(env: TrainingEnvironment) -> str:
