@@ -6,7 +6,7 @@ import socket
 import sys
 import time
 
-from clary.dataplane.objects import ObjectsApp
+from clary.dataplane.objects.app import ObjectsApp
 from clary.dataplane.process import run
 from clary.identity.authenticate import Authenticator
 from clary.identity.authorise import Authoriser

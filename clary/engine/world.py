@@ -57,9 +57,9 @@ class EngineWorld:
             return READY
         return self._preparations.state_of(images(row))
 
-    def slots_free(self) -> int:
+    def slots(self) -> tuple[int, int]:
         with self._guard:
-            return self._slots - sum(self._taken.values())
+            return self._slots, self._slots - sum(self._taken.values())
 
     def reserve(self, row: Row, hosts: tuple[str, ...]) -> bool:
         """Take slots for hosts that are about to be launched; hosts of the row that run keep theirs."""

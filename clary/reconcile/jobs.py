@@ -70,7 +70,8 @@ class JobPlan:
                 return [Become(fields=told), Wait(PREPARING_SECONDS)]
             case _:
                 pass
-        if seen.slots_free < len(hosts):
+        # A job of more hosts than there are slots runs when all are free, rather than never.
+        if seen.slots_free < min(len(hosts), seen.slots):
             told = self.form.waiting(row, seen.now, "Waiting for capacity on this installation")
             return [Become(fields=told), Wait(QUEUED_SECONDS)]
         return [Launch(hosts), Wait(RUNNING_SECONDS)]

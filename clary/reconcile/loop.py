@@ -51,7 +51,7 @@ class World(Protocol):
 
     def observe(self, row: Row) -> dict[str, Observation]: ...
     def preparation(self, row: Row) -> Preparation: ...
-    def slots_free(self) -> int: ...
+    def slots(self) -> tuple[int, int]: ...  # all, and those not taken
     def reserve(self, row: Row, hosts: tuple[str, ...]) -> bool: ...
     def prepare(self, row: Row) -> None: ...
     def launch(self, row: Row, hosts: tuple[str, ...]) -> None: ...
@@ -148,10 +148,13 @@ class Loop:
 
     def _turn(self, row: Row, now: float) -> None:
         planned = self._kinds[row.kind]
+        hosts = self._world.observe(row)
+        slots, slots_free = self._world.slots()
         seen = Seen(
             now=now,
-            hosts=self._world.observe(row),
-            slots_free=self._world.slots_free(),
+            hosts=hosts,
+            slots=slots,
+            slots_free=slots_free,
             preparation=self._world.preparation(row),
         )
         self._checkpoint("observed")

@@ -23,5 +23,6 @@ READY = Preparation("ready")
 class Seen:
     now: float  # epoch seconds
     hosts: Mapping[str, Observation] = field(default_factory=dict[str, Observation])
-    slots_free: int = 0  # hosts that may still be started on this installation
+    slots: int = 1  # hosts of jobs that this installation runs at once
+    slots_free: int = 0  # of these, those not taken
     preparation: Preparation = READY

@@ -20,7 +20,7 @@ from .spec import HostSpec, Output
 from .transfers import Count, Task, run_all
 from .uploads import UploadStream
 
-LEVEL = 2
+LEVEL = 4
 CONTINUOUS_SECONDS = 2.0
 LOOK_SECONDS = 0.5
 PARTS = "parts"  # fetched from hosts on other machines, until they are merged

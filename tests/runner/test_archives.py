@@ -215,7 +215,7 @@ def test_names_of_any_bytes_are_packed(tmp_path):
     for name in names:
         Path(os.fsdecode(os.fsencode(tmp_path / "model") + b"/" + name)).write_bytes(b"1")
     unpack(io.BytesIO(packed(Tree(tmp_path, "model"))), tmp_path / "out")
-    assert sorted(os.listdir(os.fsencode(tmp_path / "out"))) == sorted(names)
+    assert sorted(os.fsencode(path.name) for path in (tmp_path / "out").iterdir()) == sorted(names)
 
 
 @pytest.mark.parametrize("threads", [1, 3])

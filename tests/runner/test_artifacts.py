@@ -158,9 +158,7 @@ def test_the_first_host_waits_for_the_others_and_merges(make_spec, s3, bucket, s
         body = spec.host.encode()
         write(spec, {f"model/{spec.host}": body, "model/same": body, "processing/output/x": body})
     answers: dict[str, Any] = {}
-    leader = threading.Thread(
-        target=lambda: answers.update(leader=upload(specs[0], s3, "success"))
-    )
+    leader = threading.Thread(target=lambda: answers.update(leader=upload(specs[0], s3, "success")))
     leader.start()
     for spec in specs[1:]:
         assert set(upload(spec, s3, "success")) == {"result"}
@@ -224,8 +222,6 @@ def test_continuous_outputs_are_stored_while_the_program_runs(make_spec, s3, buc
     assert stored() == {"out/a": b"1"}
     write(spec, {"processing/output/b": b"22"})
     (spec.ml / "processing/output/a").unlink()
-    assert continuous.finish() == {
-        "result": {"uri": f"s3://{bucket}/out/", "bytes": 3, "files": 2}
-    }
+    assert continuous.finish() == {"result": {"uri": f"s3://{bucket}/out/", "bytes": 3, "files": 2}}
     assert stored() == {"out/a": b"1", "out/b": b"22"}
     assert upload(spec, s3, "success") == {}

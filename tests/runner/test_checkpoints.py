@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 import time
 
 import pytest
@@ -21,9 +20,7 @@ def wait_until(condition, seconds: float = 10) -> None:
 
 @pytest.fixture
 def spec(make_spec, bucket):
-    return make_spec(
-        checkpoints={"uri": f"s3://{bucket}/ckpt", "path": "/opt/ml/checkpoints"}
-    )
+    return make_spec(checkpoints={"uri": f"s3://{bucket}/ckpt", "path": "/opt/ml/checkpoints"})
 
 
 def test_existing_checkpoints_are_restored_and_not_sent_again(
@@ -116,7 +113,7 @@ def test_a_refusal_at_the_end_is_told(make_spec, s3):
     spec = make_spec(checkpoints={"uri": "s3://no-such-bucket/c", "path": "/opt/ml/checkpoints"})
     with pytest.raises(ClientFault, match=r"Data download failed:NoSuchBucket \(404\)"):
         Sync(spec, s3).restore()
-    os.makedirs(spec.ml / "checkpoints", exist_ok=True)
+    (spec.ml / "checkpoints").mkdir()
     (spec.ml / "checkpoints/x").write_bytes(b"1")
     with pytest.raises(ClientFault, match=r"Artifact upload failed:NoSuchBucket \(404\)"):
         Sync(spec, s3).finish()

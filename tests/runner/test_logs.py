@@ -46,9 +46,7 @@ def test_lines_arrive_in_order_with_their_times(make_spec, boto, log):
     shipper.write(b"clock stepped back", now - 5)
     assert shipper.close()
     events = read(boto, log)
-    assert [text for _, text in events] == [f"line {n}" for n in range(25)] + [
-        "clock stepped back"
-    ]
+    assert [text for _, text in events] == [f"line {n}" for n in range(25)] + ["clock stepped back"]
     stamps = [stamp for stamp, _ in events]
     assert stamps == sorted(stamps)
     assert stamps[24] == int((now + 0.024) * 1000)
@@ -123,9 +121,7 @@ def test_lines_written_while_the_door_is_away_arrive_when_it_is_back(
 ):
     with socket.create_server(("127.0.0.1", 0)) as listener:
         port = listener.getsockname()[1]
-    shipper = LogShipper(
-        make_spec(log=log, endpoint_url=f"http://127.0.0.1:{port}"), lambda: KEYS
-    )
+    shipper = LogShipper(make_spec(log=log, endpoint_url=f"http://127.0.0.1:{port}"), lambda: KEYS)
     for number in range(1000):
         shipper.write(b"line %d" % number, NOW)
     deadline = time.monotonic() + 10

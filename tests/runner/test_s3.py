@@ -185,7 +185,7 @@ def test_a_download_cut_short_is_resumed_by_range(scripted, reply, tmp_path):
     def answer(request):
         if "range" not in request.headers:
             return (
-                b"HTTP/1.1 200 OK\r\nContent-Length: 300000\r\nETag: \"v1\"\r\n"
+                b'HTTP/1.1 200 OK\r\nContent-Length: 300000\r\nETag: "v1"\r\n'
                 b"Connection: close\r\n\r\n" + data[:100_000]
             )
         start = int(request.headers["range"][6:-1])
@@ -207,7 +207,7 @@ def test_an_object_replaced_while_it_is_read_is_read_anew(scripted, reply, tmp_p
     def answer(request):
         if len(server.requests) == 1:
             return (
-                b"HTTP/1.1 200 OK\r\nContent-Length: 10\r\nETag: \"v1\"\r\n"
+                b'HTTP/1.1 200 OK\r\nContent-Length: 10\r\nETag: "v1"\r\n'
                 b"Connection: close\r\n\r\nold"
             )
         if "range" in request.headers:

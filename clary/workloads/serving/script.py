@@ -12,7 +12,7 @@ from types import ModuleType
 from typing import Any
 
 from clary.workloads.serving.context import Context
-from clary.workloads.serving.handlers import Answer, Handler
+from clary.workloads.serving.handlers import Answer, Handler, Rejected
 
 TEXT_TYPES = ("application/json", "text/csv")
 STEPS = ("input_fn", "predict_fn", "output_fn")
@@ -214,7 +214,10 @@ def _wanted(accept: str) -> str:
 def _content(body: bytes, content_type: str) -> Any:
     """Text types reach a user's function as text, as in the public toolkits."""
     if content_type.partition(";")[0].strip().lower() in TEXT_TYPES:
-        return body.decode("utf-8")
+        try:
+            return body.decode("utf-8")
+        except UnicodeDecodeError as problem:
+            raise Rejected(400, f"The request body is not UTF-8 text: {problem}") from problem
     return body
 
 

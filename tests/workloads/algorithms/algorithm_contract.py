@@ -7,9 +7,15 @@ of an /opt/ml folder.
 from __future__ import annotations
 
 import base64
+import contextlib
 import json
 import os
+import shutil
+import signal
+import socket
 import subprocess
+import tempfile
+from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 from typing import ClassVar
@@ -23,6 +29,7 @@ from clary.workloads.algorithms import catalogue as algorithms
 from clary.workloads.formats import csv_rows, recordio_protobuf
 
 ROOT = Path(__file__).parents[3]
+PARENT = Path(__file__).with_name("warm_parent.py")
 DRIVER = Path(__file__).with_name("endpoint_driver.py")
 SECONDS_MAX = 120
 
@@ -55,23 +62,99 @@ class Answer:
         return json.loads(self.body)
 
 
+class Program:
+    """A program in a fork of the warm parent, with pipes to it."""
+
+    def __init__(self, connection: socket.socket, stdin: int, stdout: int) -> None:
+        self.lines = connection.makefile()
+        connection.close()
+        self.stdin = os.fdopen(stdin, "w")
+        self.stdout = os.fdopen(stdout)
+        self.pid = int(self.lines.readline())
+        self.code: int | None = None
+
+    def wait(self) -> int:
+        if self.code is None:
+            self.code = int(self.lines.readline())
+        return self.code
+
+    def close(self) -> int:
+        """End the program if it has not ended, and give back its pipes."""
+        self.stdin.close()
+        self.stdout.close()
+        if self.code is None:
+            with contextlib.suppress(ProcessLookupError):
+                os.kill(self.pid, signal.SIGKILL)
+            self.wait()
+        self.lines.close()
+        return self.wait()
+
+
+class WarmParent:
+    """One process of an environment that has its libraries imported already."""
+
+    def __init__(self, image: str) -> None:
+        settings = Settings.load()
+        found = catalogue.resolve(image, settings)
+        self.prefix = build.build(found.environment, settings)
+        self.folder = Path(tempfile.mkdtemp(prefix="clary-warm-"))
+        self.process = subprocess.Popen(
+            [str(self.prefix / "bin" / "python"), str(PARENT), self._path, *found.preload],
+            env=_environment(),
+            stdin=subprocess.DEVNULL,
+            stdout=subprocess.PIPE,
+            text=True,
+        )
+        assert self.process.stdout is not None
+        assert self.process.stdout.readline() == "ready\n"
+
+    @property
+    def _path(self) -> str:
+        return str(self.folder / "socket")
+
+    def run(
+        self, argv: list[str], directory: Path, *, is_module: bool, **variables: str
+    ) -> Program:
+        inner_in, our_in = os.pipe()
+        our_out, inner_out = os.pipe()
+        request = {
+            "argv": argv,
+            "is_module": is_module,
+            "directory": str(directory),
+            "environment": {**_environment(), **variables},
+        }
+        connection = socket.socket(socket.AF_UNIX)
+        connection.settimeout(SECONDS_MAX)
+        connection.connect(self._path)
+        socket.send_fds(connection, [json.dumps(request).encode()], [inner_in, inner_out])
+        os.close(inner_in)
+        os.close(inner_out)
+        connection.settimeout(None)
+        return Program(connection, our_in, our_out)
+
+    def close(self) -> None:
+        self.process.terminate()
+        self.process.wait(timeout=SECONDS_MAX)
+        assert self.process.stdout is not None
+        self.process.stdout.close()
+        shutil.rmtree(self.folder)
+
+
 class Endpoint:
     """A handler in a process of its own."""
 
-    def __init__(self, process: subprocess.Popen[str]) -> None:
-        self.process = process
+    def __init__(self, program: Program) -> None:
+        self.program = program
         self.ready = self._line()
 
     def _line(self) -> dict:
-        assert self.process.stdout is not None
-        return json.loads(self.process.stdout.readline())
+        return json.loads(self.program.stdout.readline())
 
     def ask(self, body: bytes, content_type: str, accept: str = "") -> Answer:
-        assert self.process.stdin is not None
         text = base64.b64encode(body).decode()
         request = {"body": text, "content_type": content_type, "accept": accept}
-        self.process.stdin.write(json.dumps(request) + "\n")
-        self.process.stdin.flush()
+        self.program.stdin.write(json.dumps(request) + "\n")
+        self.program.stdin.flush()
         found = self._line()
         content = found["body"].encode()
         if found["status"] == 200:
@@ -79,17 +162,15 @@ class Endpoint:
         return Answer(found["status"], content, found["content_type"])
 
     def close(self) -> None:
-        for pipe in (self.process.stdin, self.process.stdout):
-            if pipe is not None:
-                pipe.close()
-        self.process.wait(timeout=SECONDS_MAX)
+        self.program.close()
 
 
 class Workshop:
     """Trains and serves one algorithm in the environment of its image."""
 
-    def __init__(self, name: str, prefix: Path, folder: Path) -> None:
-        self.name, self.prefix, self.folder = name, prefix, folder
+    def __init__(self, name: str, parent: WarmParent, folder: Path) -> None:
+        self.name, self.parent, self.folder = name, parent, folder
+        self.prefix = parent.prefix
         self.count = 0
 
     def opt_ml(
@@ -128,52 +209,31 @@ class Workshop:
             (settings / f"{name}.json").write_text(json.dumps(document))
         return base
 
-    def start(self, base: Path, **variables: str) -> subprocess.Popen[str]:
-        return subprocess.Popen(
-            [
-                str(self.prefix / "bin" / "python"),
-                "-m",
-                "clary.workloads.algorithms",
-                self.name,
-                "train",
-            ],
-            cwd=base,
-            env={**_environment(), "SAGEMAKER_BASE_DIR": str(base), **variables},
-            stdin=subprocess.DEVNULL,
-            stdout=subprocess.PIPE,
-            stderr=subprocess.STDOUT,
-            text=True,
+    def start(self, base: Path, **variables: str) -> Program:
+        return self.parent.run(
+            ["clary.workloads.algorithms", self.name, "train"],
+            base,
+            is_module=True,
+            SAGEMAKER_BASE_DIR=str(base),
+            **variables,
         )
 
     def train(self, base: Path) -> Trained:
-        process = self.start(base)
+        program = self.start(base)
         try:
-            log, _ = process.communicate(timeout=SECONDS_MAX)
+            log = program.stdout.read()
+            code = program.wait()
         finally:
-            process.kill()
-            process.wait()
-        return Trained(process.returncode, log, base)
+            program.close()
+        return Trained(code, log, base)
 
     def serve(self, model: Path, **variables: str) -> Endpoint:
-        return Endpoint(
-            subprocess.Popen(
-                [str(self.prefix / "bin" / "python"), str(DRIVER), self.name, str(model)],
-                env={**_environment(), **variables},
-                stdin=subprocess.PIPE,
-                stdout=subprocess.PIPE,
-                text=True,
-            )
-        )
+        argv = [str(DRIVER), self.name, str(model)]
+        return Endpoint(self.parent.run(argv, model, is_module=False, **variables))
 
 
 def _environment() -> dict[str, str]:
     return {"PATH": os.defpath, "HOME": os.environ.get("HOME", "/"), "PYTHONPATH": str(ROOT)}
-
-
-def built(image: str) -> Path:
-    """The environment of an image; with packages in uv's cache it takes seconds, once."""
-    settings = Settings.load()
-    return build.build(catalogue.resolve(image, settings).environment, settings)
 
 
 class AlgorithmContract:
@@ -196,9 +256,11 @@ class AlgorithmContract:
 
     @pytest.fixture(scope="class")
     @classmethod
-    def workshop(cls, tmp_path_factory: pytest.TempPathFactory) -> Workshop:
+    def workshop(cls, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Workshop]:
         folder = tmp_path_factory.mktemp(cls.name)
-        return Workshop(cls.name, built(cls.image), folder)
+        parent = WarmParent(cls.image)
+        yield Workshop(cls.name, parent, folder)
+        parent.close()
 
     @pytest.fixture(scope="class")
     @classmethod

@@ -3,16 +3,22 @@
 from __future__ import annotations
 
 import json
+import os
 import re
 import signal
 import subprocess
+import threading
+from collections.abc import Iterator
 from pathlib import Path
 
 import numpy
 import pytest
-from algorithm_contract import SECONDS_MAX, AlgorithmContract, Trained, Workshop, built
+from algorithm_contract import SECONDS_MAX, AlgorithmContract, Trained, WarmParent, Workshop
+from pyarrow import parquet
+from pyarrow import table as arrow_table
 from sklearn.datasets import load_breast_cancer, load_iris
 
+from clary.workloads.algorithms.xgboost import ALGORITHM
 from clary.workloads.formats import csv_rows
 
 REPOSITORY = "246618743249.dkr.ecr.us-west-2.amazonaws.com/sagemaker-xgboost"
@@ -69,9 +75,10 @@ class TestXGBoost1(XGBoostContract):
 
 
 @pytest.fixture(scope="module")
-def workshop(tmp_path_factory: pytest.TempPathFactory) -> Workshop:
-    prefix = built(f"{REPOSITORY}:3.0-5")
-    return Workshop("xgboost", prefix, tmp_path_factory.mktemp("xgboost"))
+def workshop(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Workshop]:
+    parent = WarmParent(f"{REPOSITORY}:3.0-5")
+    yield Workshop("xgboost", parent, tmp_path_factory.mktemp("xgboost"))
+    parent.close()
 
 
 def train(workshop: Workshop, hyperparameters: dict[str, str], **channels: bytes) -> Trained:
@@ -122,8 +129,6 @@ def test_each_round_prints_one_line_that_the_metric_definitions_match(workshop):
         r"\tvalidation-auc:0\.\d{5}\tvalidation-logloss:0\.\d{5}",
         lines[0],
     )
-    from clary.workloads.algorithms.xgboost import ALGORITHM
-
     regex = {one["Name"]: one["Regex"] for one in ALGORITHM.metric_definitions()}
     match = re.search(regex["validation:auc"], lines[0].replace("\t", "#011"))
     assert match and match[1] == re.search(r"validation-auc:(\S+)", lines[0])[1]
@@ -213,13 +218,11 @@ def test_the_model_is_saved_on_termination_only_if_asked(workshop, saves):
         for line in process.stdout:
             if line.startswith("[20]"):
                 break
-        process.send_signal(signal.SIGTERM)
+        os.kill(process.pid, signal.SIGTERM)
         process.stdout.read()
-        assert process.wait(timeout=SECONDS_MAX) == 0
+        assert process.wait() == 0
     finally:
-        process.kill()
-        process.wait()
-        process.stdout.close()
+        process.close()
     assert (base / "model" / "xgboost-model").exists() == (saves == "true")
 
 
@@ -252,9 +255,6 @@ def test_weights_in_the_second_column_change_the_model(workshop):
 
 
 def test_libsvm_and_parquet_train_the_same_model_as_csv(workshop, tmp_path):
-    from pyarrow import parquet
-    from pyarrow import table as arrow_table
-
     table = cancer()
     lines = [
         f"{row[0]:g} " + " ".join(f"{at}:{value!r}" for at, value in enumerate(row[1:].tolist()))
@@ -278,9 +278,6 @@ def test_libsvm_and_parquet_train_the_same_model_as_csv(workshop, tmp_path):
 
 
 def test_pipe_mode_reads_the_first_epoch(workshop):
-    import os
-    import threading
-
     base = workshop.opt_ml(BINARY, {"train": {}})
     config = base / "input" / "config" / "inputdataconfig.json"
     described = json.loads(config.read_text())
@@ -309,12 +306,12 @@ def test_two_hosts_train_one_model_and_only_the_first_keeps_it(workshop):
     name = f"two-hosts-{Path(bases[0]).parent.name}-{id(bases)}"
     processes = [workshop.start(base, TRAINING_JOB_NAME=name) for base in bases]
     try:
-        logs = [process.communicate(timeout=SECONDS_MAX)[0] for process in processes]
+        logs = [process.stdout.read() for process in processes]
+        codes = [process.wait() for process in processes]
     finally:
         for process in processes:
-            process.kill()
-            process.wait()
-    assert [process.returncode for process in processes] == [0, 0], logs
+            process.close()
+    assert codes == [0, 0], logs
     assert (bases[0] / "model" / "xgboost-model").exists()
     assert not (bases[1] / "model" / "xgboost-model").exists()
     assert len(metrics(logs[0], "train-auc")) == 3 and not metrics(logs[1], "train-auc")
@@ -463,10 +460,9 @@ def test_a_pickled_model_is_served(workshop, binary, tmp_path):
     target = str(tmp_path / "xgboost-model")
     subprocess.run([python, "-c", code, source, target], check=True, timeout=SECONDS_MAX)
     body = csv_rows.write(cancer()[:5, 1:])
-    pickled = Trained(0, "", tmp_path.parent)
     endpoint = workshop.serve(tmp_path)
     try:
         answer = endpoint.ask(body, "text/csv", "")
     finally:
         endpoint.close()
-    assert pickled.code == 0 and answer.body == ask(workshop, binary, body, "text/csv", "").body
+    assert answer.body == ask(workshop, binary, body, "text/csv", "").body

@@ -59,7 +59,7 @@ def test_the_defaults_of_scikit_learn_read_and_write_every_type() -> None:
     found = ask(handler, npy.getvalue(), "application/x-npy", "application/x-npy")
     assert numpy.load(io.BytesIO(found[2])).tolist() == [4.0]
     lines = ask(handler, b"[1,2]\n[3,4]\n", "application/jsonlines", "application/jsonlines")
-    assert lines[2] == b"3.0\n7.0\n"
+    assert lines[2] == b"3\n7\n"
 
 
 def test_text_becomes_float32_as_in_the_public_image() -> None:
@@ -206,7 +206,8 @@ def test_the_users_input_and_output_functions_still_fold() -> None:
     ]
     found = [json.loads(body) for _, _, body in answer(handler, tickets)]
     alone = [json.loads(answer(handler, [ticket])[0][2]) for ticket in tickets]
-    assert found == alone == [{"out": [1.0]}, {"out": [1.0]}] or found == alone
+    assert found == alone
+    assert found[0] != found[1]
 
 
 def test_a_real_model_is_served_over_a_socket(start, tmp_path: Path) -> None:

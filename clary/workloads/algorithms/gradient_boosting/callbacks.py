@@ -26,6 +26,35 @@ def print_line(line: str) -> None:
     sys.stdout.flush()
 
 
+class InOrder(xgboost.callback.TrainingCallback):
+    """Runs callbacks one after the other, all of them in every round.
+
+    The library keeps callbacks in a set and stops at the first that ends training, which would
+    lose the line and the checkpoint of the last round.
+    """
+
+    def __init__(self, callbacks: Sequence[Any]) -> None:
+        super().__init__()
+        self.callbacks = callbacks
+
+    def before_training(self, model: Any) -> Any:
+        for one in self.callbacks:
+            model = one.before_training(model)
+        return model
+
+    def after_training(self, model: Any) -> Any:
+        for one in self.callbacks:
+            model = one.after_training(model)
+        return model
+
+    def before_iteration(self, model: Any, epoch: int, evals_log: Any) -> bool:
+        return any([one.before_iteration(model, epoch, evals_log) for one in self.callbacks])
+
+    def after_iteration(self, model: Any, epoch: int, evals_log: Any) -> bool:
+        # A list, not a generator: each has to run.
+        return any([one.after_iteration(model, epoch, evals_log) for one in self.callbacks])
+
+
 class MetricLines(xgboost.callback.TrainingCallback):
     """Prints the metrics of each round; counts on from the checkpoint that training resumed."""
 

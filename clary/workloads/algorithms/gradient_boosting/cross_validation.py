@@ -61,7 +61,7 @@ def _train_fold(
         num_boost_round=plan.rounds,
         evals=[(train, "train"), (test, "validation")],
         custom_metric=computed_metrics.evaluator(plan.computed, plan.objective),
-        callbacks=steps,
+        callbacks=[callbacks.InOrder(steps)],
         evals_result=history,
         verbose_eval=False,
     )

@@ -68,4 +68,4 @@ def is_maximized(name: str) -> bool:
 
 def regex(side: str, name: str) -> str:
     """The metric definition that SageMaker fills in; a tab is `#011` in its logs."""
-    return rf".*\[[0-9]+\].*#011{side}-{name}:(\S+)"
+    return rf".*\[[0-9]+\].*#011{side}-{name}:([-+]?[0-9]*\.?[0-9]+(?:[eE][-+]?[0-9]+)?).*"

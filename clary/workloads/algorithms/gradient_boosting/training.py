@@ -8,6 +8,7 @@ import threading
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import xgboost
 
 from clary.workloads.algorithms.errors import AlgorithmError, UserError
@@ -105,6 +106,7 @@ def _train_here(
 ) -> None:
     assert found.train is not None
     rows, columns = found.train.features.shape
+    _check_labels(found.train.labels, plan)
     log(f"Train matrix has {rows} rows and {columns} columns")
     if found.validation is not None:
         log(f"Validation matrix has {found.validation.features.shape[0]} rows")
@@ -114,11 +116,31 @@ def _train_here(
         else:
             boosters = [_boost(job, plan, found, termination, is_first)]
     except (xgboost.core.XGBoostError, ValueError) as problem:
-        if any(known in str(problem) for known in OWNER_ERRORS):
-            raise UserError(str(problem)) from problem
-        raise AlgorithmError(f"XGB train call failed with exception:\n {problem}") from problem
+        text = _without_stack(str(problem))
+        if any(known in text for known in OWNER_ERRORS):
+            raise UserError(text) from problem
+        raise AlgorithmError(f"XGB train call failed with exception:\n {text}") from problem
     if is_first:
         _save(boosters, job.model, numbered=bool(plan.folds))
+
+
+def _without_stack(text: str) -> str:
+    """The library's message without the addresses in its own machine code."""
+    return text.partition("Stack trace:")[0].strip()
+
+
+def _check_labels(labels: np.ndarray, plan: Plan) -> None:
+    """Newer releases meet labels out of range with words about something else."""
+    if plan.objective in ("binary:logistic", "reg:logistic", "binary:logitraw", "binary:hinge"):
+        if labels.size and (labels.min() < 0 or labels.max() > 1):
+            raise UserError("label must be in [0,1] for logistic regression")
+    elif plan.objective.startswith("multi:"):
+        classes = plan.parameters.get("num_class", 0)
+        if labels.size and (labels.min() < 0 or labels.max() >= classes):
+            raise UserError(
+                "SoftmaxMultiClassObj: label must be in [0, num_class), num_class="
+                f"{classes} but found {labels.max():g} in label."
+            )
 
 
 def _save(boosters: list[xgboost.Booster], folder: Path, *, numbered: bool) -> None:
@@ -152,7 +174,11 @@ def _boost(
         num_boost_round=plan.rounds - first_iteration,
         evals=watched,
         custom_metric=computed_metrics.evaluator(plan.computed, plan.objective),
-        callbacks=_callbacks(job, plan, len(watched) > 1, first_iteration, termination, is_first),
+        callbacks=[
+            callbacks.InOrder(
+                _callbacks(job, plan, len(watched) > 1, first_iteration, termination, is_first)
+            )
+        ],
         xgb_model=resumed,
         verbose_eval=False,
     )

@@ -1,0 +1,138 @@
+"""Process 1 of a program's namespaces: builds the root, then reaps, passes signals on, and ends with its program."""
+
+from __future__ import annotations
+
+import contextlib
+import json
+import os
+import signal
+import socket
+import struct
+from typing import Any, Dict, NoReturn, Tuple, Union
+
+from clary.runner import namespaces, root_filesystem
+from clary.runner.starting import Outlets, execute, last_words, settle
+
+CREDENTIALS = struct.Struct("3i")
+_PASSED_ON = (
+    signal.SIGTERM,
+    signal.SIGINT,
+    signal.SIGHUP,
+    signal.SIGQUIT,
+    signal.SIGUSR1,
+    signal.SIGUSR2,
+    signal.SIGCONT,
+)
+# The mount namespace comes last: entering it changes what every path means.
+_KINDS = {
+    "user": namespaces.CLONE_NEWUSER,
+    "pid": namespaces.CLONE_NEWPID,
+    "ipc": namespaces.CLONE_NEWIPC,
+    "uts": namespaces.CLONE_NEWUTS,
+    "net": namespaces.CLONE_NEWNET,
+    "mnt": namespaces.CLONE_NEWNS,
+}
+KINDS = tuple(_KINDS)
+
+
+def report_channel() -> Tuple[socket.socket, socket.socket]:
+    """What a sandbox reports through: the near end hears, and learns from the kernel who speaks."""
+    near, far = socket.socketpair(socket.AF_UNIX, socket.SOCK_SEQPACKET)
+    near.setsockopt(socket.SOL_SOCKET, socket.SO_PASSCRED, 1)
+    return near, far
+
+
+def sender(ancillary: Any) -> int:
+    """The process that sent a message, as the kernel numbers it in the receiver's namespace."""
+    for level, kind, data in ancillary:
+        if level == socket.SOL_SOCKET and kind == socket.SCM_CREDENTIALS:
+            return CREDENTIALS.unpack(data)[0]
+    return 0
+
+
+def enter_namespaces(recipe: Dict[str, Any]) -> None:
+    """New namespaces for this process, but for the process namespace: that begins with its next child."""
+    flags = namespaces.CLONE_NEWNS | namespaces.CLONE_NEWPID
+    flags |= namespaces.CLONE_NEWIPC | namespaces.CLONE_NEWUTS
+    if recipe["network"] == "none":
+        flags |= namespaces.CLONE_NEWNET
+    user, group = os.geteuid(), os.getegid()
+    namespaces.unshare(flags | (namespaces.CLONE_NEWUSER if user != 0 else 0))
+    if user != 0:
+        namespaces.map_to_root(user, group)
+
+
+def start(
+    recipe: Dict[str, Any],
+    outlets: Outlets,
+    report: socket.socket,
+    unwanted: Tuple[Union[int, socket.socket], ...],
+) -> int:
+    """Fork process 1 with the program below it; the caller has entered the namespaces."""
+    process = os.fork()
+    if process == 0:
+        with last_words(report):
+            namespaces.die_with_parent()
+            close_all(*unwanted)
+            _build(recipe)
+            _keep_program(recipe, outlets, report)
+    return process
+
+
+def _build(recipe: Dict[str, Any]) -> None:
+    signal.set_wakeup_fd(-1)
+    signal.signal(signal.SIGCHLD, signal.SIG_DFL)
+    # Nothing is lost: a signal that comes before there is a program stays pending until then.
+    signal.pthread_sigmask(signal.SIG_BLOCK, _PASSED_ON)
+    namespaces.set_hostname(recipe["hostname"])
+    if recipe["network"] == "none":
+        namespaces.raise_loopback()
+    root_filesystem.build(recipe["root"], recipe["mounts"])
+
+
+def _keep_program(recipe: Dict[str, Any], outlets: Outlets, report: socket.socket) -> NoReturn:
+    program = os.fork()
+    if program == 0:
+        with last_words(report):
+            settle(recipe, outlets)
+            namespaces.drop_privileges()
+            report.send(b'{"started": true}')
+            report.close()
+            execute(recipe["argv"], recipe["environment"])
+    for descriptor in (outlets.output, outlets.error, *outlets.groups, 0, 1, 2):
+        os.close(descriptor)
+    namespaces.drop_privileges()
+
+    def pass_on(number: int, _frame: object) -> None:
+        with contextlib.suppress(ProcessLookupError):
+            os.kill(program, number)
+
+    for number in _PASSED_ON:
+        signal.signal(number, pass_on)
+    signal.pthread_sigmask(signal.SIG_UNBLOCK, _PASSED_ON)
+    while True:
+        ended, status = os.waitpid(-1, 0)
+        if ended == program:
+            report.send(json.dumps({"status": status}).encode())
+            os._exit(0)
+
+
+# For a program that a fork server puts in ------------------------------------------------------------
+
+
+def start_guardian(
+    recipe: Dict[str, Any], report: socket.socket, unwanted: Tuple[Union[int, socket.socket], ...]
+) -> int:
+    """Fork a process that enters new namespaces, forks process 1 there, and ends with it."""
+    process = os.fork()
+    if process == 0:
+        with last_words(report):
+            namespaces.die_with_parent()
+            close_all(*unwanted)
+            enter_namespaces(recipe)
+            _guard(recipe, report)
+    return process
+
+
+def _guard(recipe: Dict[str, Any], report: socket.socket) -> NoReturn:
+    raise NotImplementedError
