@@ -8,6 +8,8 @@ as it can: the standard library's smallest modules, nothing of Clary.
     logs/*.log            what the children print, cut when it grows too large
 """
 
+# ruff: noqa: PTH  (pathlib would be a tenth of this process's memory)
+
 import fcntl
 import json
 import os
@@ -111,6 +113,8 @@ class Supervisor:
         # In the child: nothing here may return into the supervisor's code.
         try:
             self._become(child, parent)
+        except OSError as problem:
+            os.write(2, f"{child.name} cannot be started: {problem}\n".encode())
         finally:
             os._exit(127)
 
@@ -242,10 +246,10 @@ def main(arguments: list[str]) -> int:
     try:
         return supervisor.serve()
     finally:
-        for name in ("server.json", "supervisor.lock"):
-            path = os.path.join(home, "run", name)
-            if os.path.exists(path):
-                os.unlink(path)
+        # The lock file stays: removing it would let two supervisors lock two files of one name.
+        path = os.path.join(home, "run", "server.json")
+        if os.path.exists(path):
+            os.unlink(path)
 
 
 if __name__ == "__main__":

@@ -142,10 +142,13 @@ def _control_groups(root: bool, explanations: dict[str, str]) -> tuple[str | Non
     if not usable:
         explanations["cgroup"] = (
             "No control group can be written: memory is limited by address space, processor time not"
-            " at all" + ("." if root else "; ordinary users need a delegated group (systemd does it).")
+            " at all"
+            + ("." if root else "; ordinary users need a delegated group (systemd does it).")
         )
         explanations["cgroup_controllers"] = "none"
         return None, ()
-    explanations["cgroup"] = f"Limits are control groups {version}, and running out of memory is told."
+    explanations["cgroup"] = (
+        f"Limits are control groups {version}, and running out of memory is told."
+    )
     explanations["cgroup_controllers"] = ", ".join(usable)
     return version, usable

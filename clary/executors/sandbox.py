@@ -264,9 +264,7 @@ def _running(state: Mapping[str, Any] | None) -> Running:
     )
 
 
-def _lost(
-    state: Mapping[str, Any], directory: Path, clock: Callable[[], float]
-) -> dict[str, Any]:
+def _lost(state: Mapping[str, Any], directory: Path, clock: Callable[[], float]) -> dict[str, Any]:
     """The outcome that the runner could not write."""
     phases = state["phases"]
     return {

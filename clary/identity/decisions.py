@@ -12,7 +12,7 @@ only names the account, an identity policy must allow too.
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Literal
 
@@ -110,25 +110,21 @@ def decide(
 
 def _matches(
     policies: Sequence[NamedPolicy], layer: Layer, action: str, resource: str, context: Context
-) -> tuple[Match, ...]:
-    return tuple(_each_match(policies, layer, action, resource, context))
-
-
-def _each_match(
-    policies: Sequence[NamedPolicy], layer: Layer, action: str, resource: str, context: Context
-) -> Iterator[Match]:
-    for policy in policies:
-        for statement in policy.policy.statements:
-            if statement.applies(action, resource, context):
-                yield Match(policy, statement.index, layer, statement.allow)
+) -> list[Match]:
+    return [
+        Match(policy, statement.index, layer, statement.allow)
+        for policy in policies
+        for statement in policy.policy.statements
+        if statement.applies(action, resource, context)
+    ]
 
 
 def _resource_matches(
     principal: Principal, policy: NamedPolicy | None, action: str, resource: str, context: Context
-) -> tuple[tuple[Match, ...], Grade]:
+) -> tuple[list[Match], Grade]:
     """The statements of a resource's policy that name the caller, and the most direct grant."""
     if policy is None:
-        return (), Grade.NONE
+        return [], Grade.NONE
     found: list[Match] = []
     best = Grade.NONE
     for statement in policy.policy.statements:
@@ -140,7 +136,7 @@ def _resource_matches(
         found.append(Match(policy, statement.index, RESOURCE, statement.allow))
         if statement.allow:
             best = max(best, grade)
-    return tuple(found), best
+    return found, best
 
 
 def denial_message(principal: Principal, action: str, resource: str, decision: Decision) -> str:

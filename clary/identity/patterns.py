@@ -155,8 +155,17 @@ def glob(parts: tuple[Part, ...], value: str, *, fold: bool = False) -> bool:
     return _regex(parts, fold).match(value) is not None
 
 
+def any_of(patterns: list[Pattern]) -> re.Pattern[str]:
+    """One regular expression for all of some patterns without variables."""
+    return re.compile("|".join(f"(?:{_expression(one.parts)})" for one in patterns), re.DOTALL)
+
+
 @lru_cache(8192)
 def _regex(parts: tuple[Part, ...], fold: bool) -> re.Pattern[str]:
+    return re.compile(_expression(parts), re.DOTALL | (re.IGNORECASE if fold else 0))
+
+
+def _expression(parts: tuple[Part, ...]) -> str:
     """A regular expression that never backtracks over an earlier `*`.
 
     Each stretch between two stars is taken at its first occurrence, which is enough for globs;
@@ -176,4 +185,4 @@ def _regex(parts: tuple[Part, ...], fold: bool) -> re.Pattern[str]:
     if rest:
         *middle, last = rest
         text += "".join(f"(?>.*?{stretch})" for stretch in middle if stretch) + ".*" + last
-    return re.compile(text + r"\Z", re.DOTALL | (re.IGNORECASE if fold else 0))
+    return text + r"\Z"

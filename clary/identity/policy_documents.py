@@ -9,7 +9,7 @@ from functools import lru_cache
 from typing import Any, Literal
 
 from clary.identity.conditions import Condition, parse_conditions
-from clary.identity.patterns import Context, Pattern, pattern_of
+from clary.identity.patterns import Context, Pattern, any_of, pattern_of
 from clary.identity.policy_principals import Principals, parse_principals
 from clary.model.errors import ApiError
 
@@ -37,15 +37,17 @@ class Actions:
     """Action or NotAction: names ignore case."""
 
     names: frozenset[str]
-    patterns: tuple[Pattern, ...]
+    wildcards: re.Pattern[str] | None  # all patterns in one: a policy may list a hundred
     everything: bool
     inverted: bool
 
-    def include(self, action: str, context: Context) -> bool:
+    def include(self, action: str) -> bool:
         """Whether a lower-case action is meant."""
         if self.everything:
             return not self.inverted
-        found = action in self.names or any(p.matches(action, context) for p in self.patterns)
+        found = action in self.names or (
+            self.wildcards is not None and self.wildcards.match(action) is not None
+        )
         return found != self.inverted
 
 
@@ -78,7 +80,7 @@ class Statement:
 
     def applies(self, action: str, resource: str, context: Context) -> bool:
         """Whether a lower-case action on a resource meets the statement, whoever asks."""
-        if not self.actions.include(action, context):
+        if not self.actions.include(action):
             return False
         if self.resources is not None and not self.resources.include(resource, context):
             return False
@@ -192,7 +194,8 @@ def _actions(statement: dict[str, Any], kind: PolicyKind) -> Actions:
         else:
             names.add(folded)
     everything = any(pattern.text in ("*", "*:*") for pattern in patterns)
-    return Actions(frozenset(names), tuple(patterns), everything, inverted)
+    wildcards = any_of(patterns) if patterns else None
+    return Actions(frozenset(names), wildcards, everything, inverted)
 
 
 def _resources(statement: dict[str, Any], kind: PolicyKind, *, variables: bool) -> Resources | None:

@@ -6,13 +6,12 @@ import argparse
 import os
 import socket
 import sys
-from typing import List
 
 from clary.runner import host, nursery, supervisor
 from clary.runner.standard_parts import StandardParts
 
 
-def main(arguments: List[str]) -> int:
+def main(arguments: list[str]) -> int:
     parser = argparse.ArgumentParser(prog="python -m clary.runner")
     parser.add_argument("spec", nargs="?", help="the spec.json of a host")
     parser.add_argument("--detach", action="store_true", help="return once the runner has begun")
@@ -54,7 +53,7 @@ def _supervise(descriptor: int) -> int:
     connection = socket.socket(fileno=descriptor)
     if os.fork() == 0:
         connection.set_inheritable(False)
-        supervisor.supervise(connection, None)
+        supervisor.supervise(connection)
     return 0
 
 

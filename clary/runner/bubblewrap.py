@@ -1,12 +1,16 @@
 """A recipe as bubblewrap's command line, and what bubblewrap's processes and exit codes mean."""
 
+# Paths are plain strings here: they come from and go to system calls.
+# ruff: noqa: PTH
+
 from __future__ import annotations
 
 import contextlib
 import os
 import shutil
 import time
-from typing import Any, Dict, Iterable, List, Optional
+from collections.abc import Iterable
+from typing import Any
 
 _OPTIONS = {"read": "--ro-bind", "write": "--bind", "device": "--dev-bind", "link": "--symlink"}
 _LONE_OPTIONS = {"folder": "--dir", "proc": "--proc", "devices": "--dev"}
@@ -14,11 +18,11 @@ _LONE_OPTIONS = {"folder": "--dir", "proc": "--proc", "devices": "--dev"}
 _FATAL_SIGNALS = (4, 6, 7, 8, 9, 11)
 
 
-def find() -> Optional[str]:
+def find() -> str | None:
     return shutil.which("bwrap", path="/usr/bin:/usr/local/bin:/bin:" + os.environ.get("PATH", ""))
 
 
-def argument_file(recipe: Dict[str, Any], user: int, info: int) -> int:
+def argument_file(recipe: dict[str, Any], user: int, info: int) -> int:
     """A descriptor that holds bubblewrap's arguments: the environment must not show in a process list."""
     descriptor = os.memfd_create("arguments")
     os.set_inheritable(descriptor, True)
@@ -28,7 +32,7 @@ def argument_file(recipe: Dict[str, Any], user: int, info: int) -> int:
     return descriptor
 
 
-def options(recipe: Dict[str, Any], user: int, info: int) -> List[str]:
+def options(recipe: dict[str, Any], user: int, info: int) -> list[str]:
     """The options that run the recipe; `info` is the descriptor that hears the child's number."""
     argv = ["--unshare-pid", "--unshare-ipc", "--unshare-uts", "--die-with-parent"]
     argv += ["--new-session", "--hostname", recipe["hostname"], "--info-fd", str(info)]
@@ -70,7 +74,7 @@ def signal_program(init: int, number: int) -> None:
         time.sleep(0.005)
 
 
-def children(process: int) -> List[int]:
+def children(process: int) -> list[int]:
     """The child processes of a process; none if it is gone."""
     try:
         with open("/proc/%d/task/%d/children" % (process, process), encoding="ascii") as file:
@@ -79,13 +83,13 @@ def children(process: int) -> List[int]:
         return _children_by_search(process) if os.path.exists("/proc/%d" % process) else []
 
 
-def _children_by_search(process: int) -> List[int]:
+def _children_by_search(process: int) -> list[int]:
     """Not every kernel lists children: look at every process's parent."""
     found = []
     for name in os.listdir("/proc"):
         if name.isdigit():
             with contextlib.suppress(OSError, ValueError, IndexError):
-                with open("/proc/%s/stat" % name, encoding="ascii", errors="replace") as file:
+                with open(f"/proc/{name}/stat", encoding="ascii", errors="replace") as file:
                     if int(file.read().rpartition(")")[2].split()[1]) == process:
                         found.append(int(name))
     return found

@@ -1,10 +1,10 @@
 """The conversation between a runner and the process that starts its program: JSON lines on a Unix socket.
 
-    runner                                   supervisor
-      ── recipe (length, JSON) + 2 descriptors ──▶      standard output and standard error
-      ◀──────────────── {"started": pid} ──────────     or {"failed": reason}
-      ── {"signal": 15} ──▶                             any number of times; end of file means kill
-      ◀──────────────── {"exited": wait status} ───     the last line
+runner                                   supervisor
+  ── recipe (length, JSON) + 2 descriptors ──▶      standard output and standard error
+  ◀──────────────── {"started": pid} ──────────     or {"failed": reason}
+  ── {"signal": 15} ──▶                             any number of times; end of file means kill
+  ◀──────────────── {"exited": wait status} ───     the last line
 """
 
 from __future__ import annotations
@@ -14,14 +14,15 @@ import json
 import os
 import socket
 import struct
-from typing import Any, Dict, List, Optional, Tuple
+from typing import Any
 
 _HEAD = struct.Struct("=I")
 _RECIPE_BYTES_MAX = 16 * 1024 * 1024
 _LINE_BYTES_MAX = 64 * 1024
+_DESCRIPTORS_MAX = 16
 
 
-def send_recipe(connection: socket.socket, recipe: Dict[str, Any], descriptors: List[int]) -> None:
+def send_recipe(connection: socket.socket, recipe: dict[str, Any], descriptors: list[int]) -> None:
     body = json.dumps(recipe).encode()
     passed = array.array("i", descriptors)
     # Descriptors travel with the first bytes; they are received with the head, in one piece.
@@ -31,18 +32,35 @@ def send_recipe(connection: socket.socket, recipe: Dict[str, Any], descriptors: 
     connection.sendall(body)
 
 
-def receive_recipe(connection: socket.socket) -> Tuple[Dict[str, Any], List[int]]:
-    """Raise OSError or ValueError when the other side sends something else, or nothing."""
+def receive_recipe(connection: socket.socket, count: int = 0) -> tuple[dict[str, Any], list[int]]:
+    """Also returns the descriptors, `count` of them, or as many as the recipe names.
+
+    Raise OSError or ValueError when the other side sends something else, or nothing.
+    """
     size = array.array("i").itemsize
-    head, ancillary, _, _ = connection.recvmsg(_HEAD.size, socket.CMSG_SPACE(4 * size))
+    head, ancillary, _, _ = connection.recvmsg(
+        _HEAD.size, socket.CMSG_SPACE(_DESCRIPTORS_MAX * size)
+    )
     descriptors = array.array("i")
     for level, kind, data in ancillary:
         if level == socket.SOL_SOCKET and kind == socket.SCM_RIGHTS:
             descriptors.frombytes(data[: len(data) - len(data) % size])
     for descriptor in descriptors:
         os.set_inheritable(descriptor, False)
-    if len(head) < _HEAD.size or len(descriptors) != 2:
-        raise ValueError("a recipe with two descriptors was expected")
+    try:
+        recipe = _receive_body(connection, head)
+        if len(descriptors) != (count or len(recipe["descriptors"])):
+            raise ValueError("%d descriptors came with the recipe" % len(descriptors))
+    except BaseException:
+        for descriptor in descriptors:
+            os.close(descriptor)
+        raise
+    return recipe, list(descriptors)
+
+
+def _receive_body(connection: socket.socket, head: bytes) -> dict[str, Any]:
+    if len(head) < _HEAD.size:
+        raise ValueError("a recipe was expected")
     length = _HEAD.unpack(head)[0]
     if length > _RECIPE_BYTES_MAX:
         raise ValueError("the recipe has %d bytes; at most %d fit" % (length, _RECIPE_BYTES_MAX))
@@ -52,10 +70,10 @@ def receive_recipe(connection: socket.socket) -> Tuple[Dict[str, Any], List[int]
         if not piece:
             raise ValueError("the recipe ended early")
         body += piece
-    return json.loads(bytes(body)), list(descriptors)
+    return json.loads(bytes(body))
 
 
-def send(connection: socket.socket, message: Dict[str, Any]) -> None:
+def send(connection: socket.socket, message: dict[str, Any]) -> None:
     connection.sendall(json.dumps(message).encode() + b"\n")
 
 
@@ -65,16 +83,16 @@ class Lines:
     def __init__(self, connection: socket.socket) -> None:
         self._connection = connection
         self._rest = b""
-        self._kept: List[Dict[str, Any]] = []
+        self._kept: list[dict[str, Any]] = []
 
-    def put_back(self, messages: List[Dict[str, Any]]) -> None:
+    def put_back(self, messages: list[dict[str, Any]]) -> None:
         """Messages that the next `receive` returns first, without reading."""
         self._kept = messages
 
     def has_kept(self) -> bool:
         return bool(self._kept)
 
-    def receive(self) -> Optional[List[Dict[str, Any]]]:
+    def receive(self) -> list[dict[str, Any]] | None:
         """The messages that one read completes; None once the other side has closed."""
         if self._kept:
             kept, self._kept = self._kept, []

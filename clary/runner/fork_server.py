@@ -4,8 +4,13 @@ It runs as a script under the environment's own Python, which need not have Clar
 
     <prefix>/bin/python .../clary/runner/fork_server.py --socket S --preload numpy,pandas,sklearn
 
-Every connection is one program: see `channel` for what is said and `supervisor` for who is forked.
+Every connection is one program. Its supervisor has made the namespaces and their process 1, and passes
+descriptors of them; a fork of the server enters them before any user code runs. See `channel` for what is
+said, and `supervisor` for who asks.
 """
+
+# Paths are plain strings here: they come from and go to system calls.
+# ruff: noqa: PTH, E402
 
 from __future__ import annotations
 
@@ -19,27 +24,30 @@ if __name__ == "__main__":
 
 import argparse
 import contextlib
-import fcntl
 import gc
 import importlib
+import json
+import resource
 import select
 import signal
 import socket
 import struct
 import sys
 import time
-from typing import Dict, List, NoReturn
+from typing import Any, NoReturn
 
 if __name__ == "__main__":
     # The folder of this file holds modules named `logs` or `host`; a program must not find them.
     sys.path[0] = os.path.dirname(os.path.dirname(os.path.dirname(os.path.abspath(__file__))))
 
-from clary.runner import python_program, sockets, supervisor
+from clary.runner import channel, init, namespaces, python_program, sockets
+from clary.runner.starting import Outlets, execute, last_words, settle
 
 _BACKLOG = 128
+_REQUEST_SECONDS_MAX = 2.0
 
 
-def main(arguments: List[str]) -> int:
+def main(arguments: list[str]) -> int:
     parser = argparse.ArgumentParser(prog="fork_server")
     parser.add_argument("--socket", required=True)
     parser.add_argument("--preload", default="")
@@ -64,7 +72,7 @@ def main(arguments: List[str]) -> int:
     return 0
 
 
-def _preload(names: List[str], arguments: List[str]) -> None:
+def _preload(names: list[str], arguments: list[str]) -> None:
     """Import what exists; a package that starts threads cannot be forked and is left to the programs."""
     for name in names:
         began = time.monotonic()
@@ -72,32 +80,31 @@ def _preload(names: List[str], arguments: List[str]) -> None:
             importlib.import_module(name)
         except ModuleNotFoundError as problem:
             if problem.name != name.split(".")[0]:
-                print("%s: %s" % (name, problem), file=sys.stderr)
+                print(f"{name}: {problem}", file=sys.stderr)
             continue
         except Exception as problem:  # noqa: BLE001  (a broken package must not cost the others)
-            print("%s cannot be imported: %s" % (name, problem), file=sys.stderr)
+            print(f"{name} cannot be imported: {problem}", file=sys.stderr)
             continue
         if len(os.listdir("/proc/self/task")) > 1:
-            print("%s starts threads when imported: not preloaded" % name, file=sys.stderr)
+            print(f"{name} starts threads when imported: not preloaded", file=sys.stderr)
             without = ",".join(other for other in names if other != name)
             again = [word for word in arguments if word != "--detach"] + ["--preload", without]
             os.execv(sys.executable, [sys.executable, os.path.abspath(__file__), *again])
-        print("%s imported in %.2f s" % (name, time.monotonic() - began), file=sys.stderr)
+        print(f"{name} imported in {time.monotonic() - began:.2f} s", file=sys.stderr)
 
 
 def _serve(listener: socket.socket, held: int, path: str, idle_seconds: float) -> None:
     for name in _SERVER_THREADS:
         os.environ.pop(name, None)
-    signal.signal(signal.SIGCHLD, signal.SIG_IGN)  # the kernel reaps the supervisors
-    own = python_program.baseline()
+    server = _Server(listener, held)
     gc.collect()
     gc.freeze()  # pages of live objects stay shared: no collection in a fork touches them
     sys.stderr.flush()
     identity = os.stat(path).st_ino
     last = time.monotonic()
-    while time.monotonic() - last < idle_seconds:
-        if not select.select([listener], [], [], min(idle_seconds, 10.0))[0]:
-            if not sockets.is_same(path, identity):
+    while time.monotonic() - last < idle_seconds or server.has_programs():
+        if not server.wait(min(idle_seconds, 10.0)):
+            if not sockets.is_same(path, identity) and not server.has_programs():
                 return  # replaced or removed: nobody can reach this server any more
             continue
         last = time.monotonic()
@@ -105,32 +112,155 @@ def _serve(listener: socket.socket, held: int, path: str, idle_seconds: float) -
             idle_seconds = 0.0  # asked to go; whoever connected before is still served
         with contextlib.suppress(OSError):
             connection, _ = listener.accept()
-            with connection:
-                if not _is_own_user(connection):
-                    continue
-                if os.fork() == 0:
-                    listener.close()
-                    os.close(held)
-                    _be_supervisor(connection, own)
+            server.answer(connection)
     if sockets.is_same(path, identity):
         os.unlink(path)
 
 
-def _is_own_user(connection: socket.socket) -> bool:
+class _Server:
+    """Forks programs and, being their parent, tells each one's supervisor how it ended."""
+
+    def __init__(self, listener: socket.socket, held: int) -> None:
+        self._listener = listener
+        self._held = held
+        self._waiting: dict[int, socket.socket] = {}
+        self._wake, self._waker = socket.socketpair()
+        self._wake.setblocking(False)
+        self._waker.setblocking(False)
+        signal.set_wakeup_fd(self._waker.fileno(), warn_on_full_buffer=False)
+        signal.signal(signal.SIGCHLD, lambda *_: None)
+        self._processes = os.open("/proc/self/ns/pid", os.O_RDONLY | os.O_CLOEXEC)
+        self._own = python_program.baseline()
+
+    def has_programs(self) -> bool:
+        return bool(self._waiting)
+
+    def wait(self, seconds: float) -> bool:
+        """Wait for a connection, and see to the dead meanwhile; False when none came in time."""
+        deadline = time.monotonic() + seconds
+        while True:
+            left = max(0.0, deadline - time.monotonic())
+            ready = select.select([self._listener, self._wake], [], [], left)[0]
+            if self._wake in ready:
+                with contextlib.suppress(BlockingIOError):
+                    self._wake.recv(512)
+                self._bury()
+            if self._listener in ready or not ready:
+                return bool(ready)
+
+    def _bury(self) -> None:
+        while self._waiting:
+            process, status = os.waitpid(-1, os.WNOHANG)
+            if process == 0:
+                return
+            with self._waiting.pop(process) as connection, contextlib.suppress(OSError):
+                channel.send(connection, {"status": status})
+
+    def answer(self, connection: socket.socket) -> None:
+        """Fork one program; every failure is the asker's to hear, none ends the server."""
+        opened: list[int] = []
+        try:
+            _check_user(connection)
+            connection.settimeout(_REQUEST_SECONDS_MAX)
+            recipe, opened = channel.receive_recipe(connection)
+            given: dict[str, list[int]] = {}
+            for name, descriptor in zip(recipe["descriptors"], opened):
+                given.setdefault(name, []).append(descriptor)
+            process = self._fork(recipe, given, connection)
+            self._waiting[process] = connection
+            channel.send(connection, {"forked": process})
+        except (OSError, ValueError, KeyError) as problem:
+            with contextlib.suppress(OSError):
+                channel.send(connection, {"failed": f"{type(problem).__name__}: {problem}"})
+            if connection not in self._waiting.values():
+                connection.close()
+        finally:
+            for descriptor in opened:
+                os.close(descriptor)
+
+    def _fork(
+        self, recipe: dict[str, Any], given: dict[str, list[int]], connection: socket.socket
+    ) -> int:
+        spaces = {kind: given[kind][0] for kind in init.KINDS if kind in given}
+        outlets = Outlets(given["output"][0], given["error"][0], given.get("group", []))
+        if "user" not in spaces:
+            # As root the program can be forked straight into its process namespace, and the server
+            # comes back at once: one fork of a large process instead of two.
+            init.join(spaces, ["pid"])
+        try:
+            process = os.fork()
+        finally:
+            if "user" not in spaces:
+                namespaces.setns(self._processes, namespaces.CLONE_NEWPID)
+        if process == 0:
+            report = socket.socket(fileno=os.dup(given["report"][0]))
+            with last_words(report):
+                self._let_go(connection)
+                if "user" in spaces:
+                    _stand_between(spaces)
+                init.join(spaces, ("ipc", "uts", "net", "mnt"))
+                for descriptor in [*spaces.values(), *given["report"]]:
+                    os.close(descriptor)
+                self._become(recipe, outlets, report)
+        return process
+
+    def _let_go(self, connection: socket.socket) -> None:
+        """In a fork: close all that is the server's."""
+        signal.set_wakeup_fd(-1)
+        signal.signal(signal.SIGCHLD, signal.SIG_DFL)
+        for opened in (connection, self._listener, self._wake, self._waker):
+            opened.close()
+        for other in self._waiting.values():
+            other.close()
+        os.close(self._held)
+        os.close(self._processes)
+
+    def _become(self, recipe: dict[str, Any], outlets: Outlets, report: socket.socket) -> NoReturn:
+        settle(recipe, outlets)
+        namespaces.drop_privileges()
+        report.send(b'{"started": true}')
+        argv, environment = recipe["argv"], recipe["environment"]
+        asked = python_program.invocation(argv, environment)
+        if asked is None:
+            report.close()
+            execute(argv, environment)
+        own = os.getpid()
+
+        def tell(code: int) -> None:
+            """Say how it ended before the memory of a large process is taken down."""
+            if os.getpid() == own:  # a child that the program forked is not the program
+                for descriptor in (0, 1, 2):
+                    os.close(descriptor)
+                report.send(json.dumps({"status": code << 8}).encode())
+
+        python_program.run(asked, environment, self._own, tell)
+
+
+def _stand_between(spaces: dict[str, int]) -> None:
+    """Enter a user namespace, and its process namespace with a child; returns in that child.
+
+    An ordinary user gains the right to enter the one only inside the other. The process between them
+    ends as the program ends, so that the server learns of it.
+    """
+    init.join(spaces, ("user", "pid"))
+    process = os.fork()
+    if process == 0:
+        return
+    _, status = os.waitpid(process, 0)
+    if os.WIFSIGNALED(status):
+        resource.setrlimit(resource.RLIMIT_CORE, (0, 0))
+        with contextlib.suppress(OSError):  # SIGKILL has no handler to reset
+            signal.signal(os.WTERMSIG(status), signal.SIG_DFL)
+        os.kill(os.getpid(), os.WTERMSIG(status))
+    os._exit(os.WEXITSTATUS(status))
+
+
+def _check_user(connection: socket.socket) -> None:
     """Whoever may connect can run code as this user: let in nobody else."""
     packed = connection.getsockopt(socket.SOL_SOCKET, socket.SO_PEERCRED, 12)
-    return struct.unpack("3i", packed)[1] == os.geteuid()
-
-
-def _be_supervisor(connection: socket.socket, own: python_program.Baseline) -> NoReturn:
-    def run_python(recipe: Dict[str, object]) -> NoReturn:
-        argv, environment = recipe["argv"], recipe["environment"]
-        asked = python_program.invocation(argv, environment)  # type: ignore[arg-type]
-        if asked is None:
-            supervisor.execute(argv, environment)  # type: ignore[arg-type]
-        python_program.run(asked, recipe, own)  # type: ignore[arg-type]
-
-    supervisor.supervise(connection, run_python)
+    user = struct.unpack("3i", packed)[1]
+    if user != os.geteuid():
+        raise PermissionError("user %d may not use this fork server" % user)
 
 
 if __name__ == "__main__":

@@ -1,15 +1,17 @@
 """Is the model server of an endpoint host well? Asked over its Unix socket, as SageMaker asks GET /ping."""
 
+# Paths are plain strings here: they come from and go to system calls.
+# ruff: noqa: PTH
+
 from __future__ import annotations
 
 import contextlib
 import os
-
 import stat
 import threading
 import time
+from collections.abc import Callable
 from pathlib import Path
-from typing import Callable, Optional
 
 from clary.runner import sockets
 
@@ -22,7 +24,7 @@ _FAILURES_MAX = 3  # in a row, of a server that was well before
 
 def ping(path: str, target: str, seconds: float = _TIMEOUT_SECONDS) -> bool:
     """Does `GET target` on this socket answer 200 in time?"""
-    request = "GET %s HTTP/1.1\r\nHost: localhost\r\nConnection: close\r\n\r\n" % target
+    request = f"GET {target} HTTP/1.1\r\nHost: localhost\r\nConnection: close\r\n\r\n"
     deadline = time.monotonic() + seconds
     try:
         with sockets.connect(path, seconds) as connection:
@@ -51,7 +53,7 @@ class HealthWatch:
         self._target = target
         self._tell = tell
         self._stopped = threading.Event()
-        self._thread: Optional[threading.Thread] = None
+        self._thread: threading.Thread | None = None
 
     def start(self) -> None:
         self._stopped.clear()
@@ -102,5 +104,3 @@ class HealthWatch:
             return False
         os.replace(fresh, self._published)
         return True
-
-

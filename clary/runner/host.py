@@ -7,6 +7,9 @@ A runner is launched at most once for a directory: its lock says that it lives, 
 its outcome that it is done. Whoever finds one of these leaves without a trace.
 """
 
+# Paths are plain strings here: they come from and go to system calls.
+# ruff: noqa: PTH
+
 from __future__ import annotations
 
 import contextlib
@@ -20,8 +23,9 @@ import sys
 import threading
 import time
 import traceback
+from collections.abc import Callable
 from pathlib import Path
-from typing import Any, Callable, Dict, List, NamedTuple, Optional, Tuple
+from typing import Any, NamedTuple
 
 from clary.runner import hostile_files, limits, locks, program, progress, recipe
 from clary.runner.faults import ClientFault
@@ -45,7 +49,7 @@ class Result(NamedTuple):
     """What becomes of a host, before its outputs are uploaded."""
 
     result: str  # success | failure | stopped | timeout | lost
-    ending: Optional[program.Ending] = None
+    ending: program.Ending | None = None
     failure: str = ""
     source: str = "algorithm"  # algorithm | client | internal
     out_of_memory: bool = False
@@ -75,7 +79,7 @@ def run(
         document = json.loads((directory / "spec.json").read_bytes())
         spec = parse(document)
         if spec.directory.resolve() != directory.resolve():
-            raise SpecError("spec: directory %s is not where the spec lies" % spec.directory)
+            raise SpecError(f"spec: directory {spec.directory} is not where the spec lies")
     except (OSError, ValueError) as problem:
         started()
         _leave(directory, began, Result("failure", failure=str(problem), source="internal"))
@@ -90,7 +94,7 @@ def _has_lived(directory: Path) -> bool:
 
 
 def _leave(
-    directory: Path, began: float, result: Result, further: Optional[Dict[str, Any]] = None
+    directory: Path, began: float, result: Result, further: dict[str, Any] | None = None
 ) -> None:
     ending = result.ending
     document = {
@@ -144,7 +148,7 @@ class _Host:
             result, outputs = self._live()
         except Exception as problem:  # noqa: BLE001  (an outcome must be left whatever happens)
             traceback.print_exc()
-            text = "%s: %s" % (type(problem).__name__, problem)
+            text = f"{type(problem).__name__}: {problem}"
             result, outputs = Result("failure", None, text, "internal"), {}
         self._clean()
         spec = self._spec
@@ -158,7 +162,7 @@ class _Host:
         _leave(spec.directory, self._began, result, further)
         self._progress.poke()
 
-    def _live(self) -> Tuple[Result, Dict[str, Any]]:
+    def _live(self) -> tuple[Result, dict[str, Any]]:
         parts = self._make_parts(self._spec, self._progress)
         self._output.add_sink(parts.write)
         try:
@@ -221,8 +225,8 @@ class _Host:
         return result
 
     def run_program(
-        self, composed: Dict[str, Any], unwell: Callable[[], bool] = lambda: False
-    ) -> Tuple[program.Ending, str]:
+        self, composed: dict[str, Any], unwell: Callable[[], bool] = lambda: False
+    ) -> tuple[program.Ending, str]:
         """Start the program and stay with it to its end; also returns why it was made to end, if it was."""
         spec = self._spec
         writer = self._output.open()
@@ -234,7 +238,7 @@ class _Host:
             os.close(writer)
         self._progress.program_started(running.process)
         reason, kill_at = "", float("inf")
-        ending: Optional[program.Ending] = None
+        ending: program.Ending | None = None
         try:
             while ending is None:
                 if not reason:
@@ -271,7 +275,7 @@ class _Host:
                 spec.limits.memory_bytes or 0
             )
         elif not failure and ending.signal:
-            failure = "the program was killed by %s" % ending.signal
+            failure = f"the program was killed by {ending.signal}"
         elif not failure:
             failure = ", exit code: %d" % (ending.exit_code or 0)
         return Result("failure", ending, failure, "algorithm", out_of_memory)
@@ -284,29 +288,29 @@ class _Host:
         parts.end_logs()
         self._progress.set_metrics(parts.metrics())
         for failure in self._output.failures:
-            print("output: %s" % failure, file=sys.stderr)
+            print(f"output: {failure}", file=sys.stderr)
         return result
 
-    def _upload(self, parts: Parts, result: Result) -> Tuple[Result, Dict[str, Any]]:
+    def _upload(self, parts: Parts, result: Result) -> tuple[Result, dict[str, Any]]:
         try:
             return result, parts.upload(result.result)
         except ClientFault as fault:
             if result.result == "failure":
                 # The first failure is the one to tell; this one is on record for the operator.
-                print("upload: %s" % fault, file=sys.stderr)
+                print(f"upload: {fault}", file=sys.stderr)
                 return result, {}
             return Result("failure", result.ending, str(fault), "client"), {}
 
     def _clean(self) -> None:
         for folder in self._group.remove():
-            print("control group %s could not be removed" % folder, file=sys.stderr)
+            print(f"control group {folder} could not be removed", file=sys.stderr)
         for name in ("root", "serve"):
             with contextlib.suppress(OSError):
                 os.rmdir(self._spec.directory / name)
 
     # Waiting -----------------------------------------------------------------------------------------
 
-    def _wait(self, sources: List[socket.socket], seconds: float) -> List[Any]:
+    def _wait(self, sources: list[socket.socket], seconds: float) -> list[Any]:
         """Wait for a source, a signal or a nudge; returns the sources that are readable."""
         ready = select.select([*sources, self._wake], [], [], seconds)[0]
         if self._wake in ready:
@@ -341,7 +345,7 @@ class _Task:
     """Work in a thread, so that the runner hears a halt meanwhile; it is abandoned when one comes."""
 
     def __init__(self, work: Callable[[], object], name: str, nudge: Callable[[], None]) -> None:
-        self._problem: Optional[BaseException] = None
+        self._problem: BaseException | None = None
         self._done = threading.Event()
         self._work = work
         self._nudge = nudge
@@ -366,7 +370,7 @@ class _Task:
 class _Serving:
     """A server is kept up: it is started again when it crashes, within bounds, until the host is halted."""
 
-    def __init__(self, host: _Host, composed: Dict[str, Any]) -> None:
+    def __init__(self, host: _Host, composed: dict[str, Any]) -> None:
         assert host.spec.serve is not None
         self._host = host
         self._composed = composed
@@ -402,8 +406,8 @@ class _Serving:
             bound = _RESTARTS_MAX if self._was_ready else _RESTARTS_BEFORE_READY_MAX
             if restarts > bound or self._unwell():
                 return self._given_up(ending)
-            what = ending.signal or "exit code %s" % ending.exit_code
-            host.progress.say("the server ended (%s) and is started again" % what)
+            what = ending.signal or f"exit code {ending.exit_code}"
+            host.progress.say(f"the server ended ({what}) and is started again")
             reason = host.pause(min(0.2 * 2 ** (restarts - 1), _RESTART_SECONDS_MAX))
             if reason:
                 return Result(reason, ending)

@@ -1,5 +1,8 @@
 """Process 1 of a program's namespaces: builds the root, then reaps, passes signals on, and ends with its program."""
 
+# Paths are plain strings here: they come from and go to system calls.
+# ruff: noqa: PTH
+
 from __future__ import annotations
 
 import contextlib
@@ -8,7 +11,8 @@ import os
 import signal
 import socket
 import struct
-from typing import Any, Dict, NoReturn, Tuple, Union
+from collections.abc import Iterable
+from typing import Any, NoReturn
 
 from clary.runner import namespaces, root_filesystem
 from clary.runner.starting import Outlets, execute, last_words, settle
@@ -35,7 +39,7 @@ _KINDS = {
 KINDS = tuple(_KINDS)
 
 
-def report_channel() -> Tuple[socket.socket, socket.socket]:
+def report_channel() -> tuple[socket.socket, socket.socket]:
     """What a sandbox reports through: the near end hears, and learns from the kernel who speaks."""
     near, far = socket.socketpair(socket.AF_UNIX, socket.SOCK_SEQPACKET)
     near.setsockopt(socket.SOL_SOCKET, socket.SO_PASSCRED, 1)
@@ -50,7 +54,7 @@ def sender(ancillary: Any) -> int:
     return 0
 
 
-def enter_namespaces(recipe: Dict[str, Any]) -> None:
+def enter_namespaces(recipe: dict[str, Any]) -> None:
     """New namespaces for this process, but for the process namespace: that begins with its next child."""
     flags = namespaces.CLONE_NEWNS | namespaces.CLONE_NEWPID
     flags |= namespaces.CLONE_NEWIPC | namespaces.CLONE_NEWUTS
@@ -63,10 +67,10 @@ def enter_namespaces(recipe: Dict[str, Any]) -> None:
 
 
 def start(
-    recipe: Dict[str, Any],
+    recipe: dict[str, Any],
     outlets: Outlets,
     report: socket.socket,
-    unwanted: Tuple[Union[int, socket.socket], ...],
+    unwanted: tuple[int | socket.socket, ...],
 ) -> int:
     """Fork process 1 with the program below it; the caller has entered the namespaces."""
     process = os.fork()
@@ -79,7 +83,7 @@ def start(
     return process
 
 
-def _build(recipe: Dict[str, Any]) -> None:
+def _build(recipe: dict[str, Any]) -> None:
     signal.set_wakeup_fd(-1)
     signal.signal(signal.SIGCHLD, signal.SIG_DFL)
     # Nothing is lost: a signal that comes before there is a program stays pending until then.
@@ -90,7 +94,7 @@ def _build(recipe: Dict[str, Any]) -> None:
     root_filesystem.build(recipe["root"], recipe["mounts"])
 
 
-def _keep_program(recipe: Dict[str, Any], outlets: Outlets, report: socket.socket) -> NoReturn:
+def _keep_program(recipe: dict[str, Any], outlets: Outlets, report: socket.socket) -> NoReturn:
     program = os.fork()
     if program == 0:
         with last_words(report):
@@ -121,18 +125,53 @@ def _keep_program(recipe: Dict[str, Any], outlets: Outlets, report: socket.socke
 
 
 def start_guardian(
-    recipe: Dict[str, Any], report: socket.socket, unwanted: Tuple[Union[int, socket.socket], ...]
+    recipe: dict[str, Any], report: socket.socket, unwanted: tuple[int | socket.socket, ...]
 ) -> int:
-    """Fork a process that enters new namespaces, forks process 1 there, and ends with it."""
+    """Fork process 1 without a program; it says when its root stands, and lasts until it is killed."""
     process = os.fork()
     if process == 0:
         with last_words(report):
             namespaces.die_with_parent()
             close_all(*unwanted)
-            enter_namespaces(recipe)
-            _guard(recipe, report)
+            _build(recipe)
+            namespaces.drop_privileges()
+            signal.pthread_sigmask(signal.SIG_BLOCK, [signal.SIGCHLD])
+            report.send(b'{"built": true}')
+            report.close()
+            for descriptor in (0, 1, 2):
+                os.close(descriptor)
+            _reap_forever()
     return process
 
 
-def _guard(recipe: Dict[str, Any], report: socket.socket) -> NoReturn:
-    raise NotImplementedError
+def _reap_forever() -> NoReturn:
+    while True:
+        with contextlib.suppress(ChildProcessError):
+            while os.waitpid(-1, os.WNOHANG)[0]:
+                pass
+        signal.sigwait([signal.SIGCHLD])
+
+
+def open_namespaces(process: int, own_user: bool) -> dict[str, int]:
+    """Descriptors of the namespaces of process 1, by kind; of its user's only where it has one of its own."""
+    found = {}
+    for kind in _KINDS:
+        if kind != "user" or own_user:
+            path = "/proc/%d/ns/%s" % (process, kind)
+            found[kind] = os.open(path, os.O_RDONLY | os.O_CLOEXEC)
+    return found
+
+
+def join(spaces: dict[str, int], kinds: Iterable[str]) -> None:
+    """Enter some of the namespaces; that of processes begins with the next child."""
+    for kind in kinds:
+        if kind in spaces:
+            namespaces.setns(spaces[kind], _KINDS[kind])
+
+
+def close_all(*unwanted: int | socket.socket) -> None:
+    for opened in unwanted:
+        if isinstance(opened, int):
+            os.close(opened)
+        else:
+            opened.close()

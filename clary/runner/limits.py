@@ -1,11 +1,14 @@
 """What a program may use: a control group where this user may make one, resource limits where not."""
 
+# Paths are plain strings here: they come from and go to system calls.
+# ruff: noqa: PTH
+
 from __future__ import annotations
 
 import contextlib
 import os
 import time
-from typing import Dict, List, NamedTuple, Optional, Tuple
+from typing import NamedTuple
 
 _ROOT = "/sys/fs/cgroup"
 _FOLDER = "clary"
@@ -14,18 +17,18 @@ _REMOVE_SECONDS_MAX = 2.0
 
 
 class Wanted(NamedTuple):
-    memory_bytes: Optional[int]
-    cpus: Optional[float]
-    processes: Optional[int]
+    memory_bytes: int | None
+    cpus: float | None
+    processes: int | None
 
 
 class Group(NamedTuple):
     """The control groups of one host, one folder for each controller (v1) or one in all (v2)."""
 
     version: str  # "v1" | "v2" | "" where there are none
-    folders: Dict[str, str]  # by controller
+    folders: dict[str, str]  # by controller
 
-    def entrances(self) -> List[str]:
+    def entrances(self) -> list[str]:
         """The files that a process writes itself into."""
         return sorted({folder + "/cgroup.procs" for folder in self.folders.values()})
 
@@ -41,7 +44,7 @@ class Group(NamedTuple):
                 return int(count) > 0
         return False
 
-    def remove(self) -> List[str]:
+    def remove(self) -> list[str]:
         """Remove the folders; what could not be removed in time is returned."""
         remaining = sorted(set(self.folders.values()))
         deadline = time.monotonic() + _REMOVE_SECONDS_MAX
@@ -62,7 +65,7 @@ def make_group(name: str, wanted: Wanted) -> Group:
     version, places = controllers()
     if version == "v2":
         return _make_v2(places, name, wanted)
-    folders: Dict[str, str] = {}
+    folders: dict[str, str] = {}
     for controller, settings in _settings_v1(wanted).items():
         if controller not in places:
             continue
@@ -90,9 +93,9 @@ def find_group(name: str) -> Group:
     return Group(version, kept) if kept else NO_GROUP
 
 
-def controllers() -> Tuple[str, Dict[str, str]]:
+def controllers() -> tuple[str, dict[str, str]]:
     """The version in use and, for each usable controller, the folder of this process's own group."""
-    own: Dict[str, str] = {}
+    own: dict[str, str] = {}
     unified = ""
     for line in _read("/proc/self/cgroup").splitlines():
         _, names, path = line.split(":", 2)
@@ -110,12 +113,12 @@ def controllers() -> Tuple[str, Dict[str, str]]:
     folder = (_ROOT + unified).rstrip("/")
     usable = set(_read(folder + "/cgroup.controllers").split()) & {"memory", "cpu", "pids"}
     if unified and usable and os.access(folder, os.W_OK):
-        return "v2", {name: folder for name in usable}
+        return "v2", dict.fromkeys(usable, folder)
     return "", {}
 
 
-def _settings_v1(wanted: Wanted) -> Dict[str, List[Tuple[str, str]]]:
-    settings: Dict[str, List[Tuple[str, str]]] = {}
+def _settings_v1(wanted: Wanted) -> dict[str, list[tuple[str, str]]]:
+    settings: dict[str, list[tuple[str, str]]] = {}
     if wanted.memory_bytes:
         settings["memory"] = [("memory.limit_in_bytes", str(wanted.memory_bytes))]
     if wanted.cpus:
@@ -128,7 +131,7 @@ def _settings_v1(wanted: Wanted) -> Dict[str, List[Tuple[str, str]]]:
     return settings
 
 
-def _make_v2(places: Dict[str, str], name: str, wanted: Wanted) -> Group:
+def _make_v2(places: dict[str, str], name: str, wanted: Wanted) -> Group:
     settings = []
     if wanted.memory_bytes:
         settings += [("memory", "memory.max", str(wanted.memory_bytes))]
@@ -153,14 +156,14 @@ def _make_v2(places: Dict[str, str], name: str, wanted: Wanted) -> Group:
             if os.path.exists(folder + "/" + file):
                 _write(folder + "/" + file, value)
                 held.add(controller)
-        return Group("v2", {controller: folder for controller in held})
+        return Group("v2", dict.fromkeys(held, folder))
     except OSError:
         with contextlib.suppress(OSError):
             os.rmdir(folder)
         return NO_GROUP
 
 
-def resource_limits(wanted: Wanted, group: Group) -> Dict[str, Tuple[int, int]]:
+def resource_limits(wanted: Wanted, group: Group) -> dict[str, tuple[int, int]]:
     """The rlimits of a program; its address space is limited only where no group limits its memory."""
     limits = {"CORE": (0, 0)}
     if wanted.memory_bytes and "memory" not in group.folders:

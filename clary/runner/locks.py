@@ -1,10 +1,12 @@
 """File locks that live exactly as long as their process: the proof of who is alive."""
 
+# Paths are plain strings here: they come from and go to system calls.
+# ruff: noqa: PTH
+
 from __future__ import annotations
 
 import os
 import time
-from typing import Optional
 
 try:
     import fcntl
@@ -15,7 +17,7 @@ except ImportError:  # Windows
 _PATIENCE_SECONDS = 0.1
 
 
-def take(path: str) -> Optional[int]:
+def take(path: str) -> int | None:
     """Lock a file, creating it; None when another process holds it. Closing the descriptor lets go.
 
     A forked child shares the lock: it must close the descriptor at once.

@@ -1,5 +1,8 @@
 """Linux namespaces, mounts and privileges, called straight from the C library."""
 
+# Paths are plain strings here: they come from and go to system calls.
+# ruff: noqa: PTH
+
 from __future__ import annotations
 
 import ctypes
@@ -11,7 +14,6 @@ import re
 import socket
 import struct
 from functools import lru_cache
-from typing import List, Optional, Tuple
 
 CLONE_NEWNS = 0x00020000
 CLONE_NEWUTS = 0x04000000
@@ -52,35 +54,35 @@ def _libc() -> ctypes.CDLL:
 def _check(result: int, what: str) -> None:
     if result != 0:
         number = ctypes.get_errno()
-        raise OSError(number, "%s: %s" % (what, os.strerror(number)))
+        raise OSError(number, f"{what}: {os.strerror(number)}")
 
 
-def _text(value: Optional[str]) -> Optional[bytes]:
+def _text(value: str | None) -> bytes | None:
     return None if value is None else os.fsencode(value)
 
 
 def unshare(flags: int) -> None:
-    _check(_libc().unshare(flags), "unshare(0x%x)" % flags)
+    _check(_libc().unshare(flags), f"unshare(0x{flags:x})")
 
 
 def setns(descriptor: int, kind: int) -> None:
     """Move the calling thread into the namespace that an open /proc/<pid>/ns/* file names."""
-    _check(_libc().setns(descriptor, kind), "setns(0x%x)" % kind)
+    _check(_libc().setns(descriptor, kind), f"setns(0x{kind:x})")
 
 
 def mount(
-    source: Optional[str],
+    source: str | None,
     target: str,
-    kind: Optional[str] = None,
+    kind: str | None = None,
     flags: int = 0,
-    data: Optional[str] = None,
+    data: str | None = None,
 ) -> None:
     result = _libc().mount(_text(source), _text(target), _text(kind), flags, _text(data))
-    _check(result, "mount %s on %s" % (source or kind, target))
+    _check(result, f"mount {source or kind} on {target}")
 
 
 def detach(target: str) -> None:
-    _check(_libc().umount2(_text(target), MNT_DETACH), "umount %s" % target)
+    _check(_libc().umount2(_text(target), MNT_DETACH), f"umount {target}")
 
 
 def bind(source: str, target: str, writable: bool) -> None:
@@ -103,13 +105,13 @@ def seal(target: str, read_only: bool) -> None:
     if result == 0:
         return
     if ctypes.get_errno() not in (errno.ENOSYS, errno.EPERM):
-        _check(result, "mount_setattr %s" % target)
+        _check(result, f"mount_setattr {target}")
     for point, inherited in _mounts_below(os.path.realpath(target)):
         flags = MS_REMOUNT | MS_BIND | MS_NOSUID | MS_NODEV | inherited
         mount(None, point, None, flags | (MS_RDONLY if read_only else 0))
 
 
-def _mounts_below(target: str) -> List[Tuple[str, int]]:
+def _mounts_below(target: str) -> list[tuple[str, int]]:
     """Kernels before 5.12 cannot seal a tree at once: list its mounts and the flags they hold."""
     known = {"ro": MS_RDONLY, "nosuid": MS_NOSUID, "nodev": MS_NODEV, "noexec": MS_NOEXEC}
     known.update({"noatime": 1024, "nodiratime": 2048, "relatime": 1 << 21})
@@ -131,9 +133,9 @@ def enter_root(folder: str) -> None:
     os.chdir(folder)
     number = _SYS_PIVOT_ROOT.get(platform.machine())
     if number is None:
-        raise OSError(errno.ENOSYS, "pivot_root is not known for %s" % platform.machine())
+        raise OSError(errno.ENOSYS, f"pivot_root is not known for {platform.machine()}")
     # With "." twice the old root ends up stacked on the new one, so no folder for it is needed.
-    _check(_libc().syscall(number, b".", b"."), "pivot_root %s" % folder)
+    _check(_libc().syscall(number, b".", b"."), f"pivot_root {folder}")
     detach(".")
     os.chdir("/")
 
@@ -151,7 +153,7 @@ def map_to_root(user: int, group: int) -> None:
 
 def set_hostname(name: str) -> None:
     encoded = os.fsencode(name)
-    _check(_libc().sethostname(encoded, len(encoded)), "sethostname %s" % name)
+    _check(_libc().sethostname(encoded, len(encoded)), f"sethostname {name}")
 
 
 def raise_loopback() -> None:

@@ -7,6 +7,9 @@ What it forks has a session of its own: neither the nursery's end nor that of th
 touches it. The nursery itself ends when it is idle or its socket is removed.
 """
 
+# Paths are plain strings here: they come from and go to system calls.
+# ruff: noqa: PTH
+
 from __future__ import annotations
 
 import contextlib
@@ -19,7 +22,8 @@ import struct
 import sys
 import time
 import traceback
-from typing import Callable, NoReturn
+from collections.abc import Callable
+from typing import NoReturn
 
 from clary.runner import host, namespaces, program, recipe, sockets, supervisor
 from clary.runner.parts import MakeParts
@@ -77,7 +81,7 @@ def _answer(connection: socket.socket, make_parts: MakeParts, nursery: str) -> N
         connection.settimeout(_REQUEST_SECONDS_MAX)
         word = connection.recv(1)
         if word == program.LAUNCH:
-            supervisor.supervise(connection, None)
+            supervisor.supervise(connection)
         if word == program.RUN:
             _run(connection, make_parts, nursery)
     except BaseException:  # noqa: BLE001  (a forked child must end here)

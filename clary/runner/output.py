@@ -6,8 +6,8 @@ import os
 import threading
 import time
 from collections import deque
+from collections.abc import Callable
 from pathlib import Path
-from typing import Callable, Deque, List
 
 LINE_BYTES_MAX = 256 * 1024
 TAIL_LINES = 20
@@ -27,17 +27,17 @@ class Output:
     """
 
     def __init__(self, log: Path) -> None:
-        self.failures: List[str] = []
+        self.failures: list[str] = []
         self._log_path = log
-        self._sinks: List[Sink] = []
-        self._tail: Deque[str] = deque(maxlen=TAIL_LINES)
-        self._threads: List[threading.Thread] = []
+        self._sinks: list[Sink] = []
+        self._tail: deque[str] = deque(maxlen=TAIL_LINES)
+        self._threads: list[threading.Thread] = []
 
     def add_sink(self, sink: Sink) -> None:
         self._sinks.append(sink)
 
     @property
-    def tail(self) -> List[str]:
+    def tail(self) -> list[str]:
         return list(self._tail)
 
     def open(self) -> int:
@@ -59,7 +59,10 @@ class Output:
 
     def _pump(self, reader: int) -> None:
         rest = b""
-        with open(self._log_path, "ab", buffering=0) as log, open(reader, "rb", buffering=0) as pipe:
+        with (
+            open(self._log_path, "ab", buffering=0) as log,
+            open(reader, "rb", buffering=0) as pipe,
+        ):
             left = max(0, LOCAL_BYTES_MAX - log.tell())
             while True:
                 piece = pipe.read(_READ_BYTES)
@@ -84,7 +87,7 @@ class Output:
             try:
                 sink(line)
             except Exception as problem:  # noqa: BLE001  (see the class: kept, never fatal)
-                self.failures.append("%s: %s" % (type(problem).__name__, problem))
+                self.failures.append(f"{type(problem).__name__}: {problem}")
                 self._sinks.remove(sink)
 
     def _keep(self, write: Callable[[bytes], object], piece: bytes) -> None:
@@ -92,4 +95,4 @@ class Output:
             write(piece)
         except OSError as problem:  # a full disk
             if len(self.failures) < 10:
-                self.failures.append("local log: %s" % problem)
+                self.failures.append(f"local log: {problem}")

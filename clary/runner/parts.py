@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from typing import Any, Callable, Dict, Protocol, Tuple
+from collections.abc import Callable
+from typing import Any, Protocol
 
 from clary.runner.progress import Progress
 from clary.runner.spec import HostSpec
@@ -27,11 +28,11 @@ class Parts(Protocol):
         """Ship the last lines, within bounds; the program has ended, or never began."""
         ...
 
-    def metrics(self) -> Dict[str, Tuple[float, float]]:
+    def metrics(self) -> dict[str, tuple[float, float]]:
         """The last value and time of each metric."""
         ...
 
-    def upload(self, result: str) -> Dict[str, Any]:
+    def upload(self, result: str) -> dict[str, Any]:
         """Store what this result calls for. Raises ClientFault."""
         ...
 

@@ -9,7 +9,7 @@ import socket
 import subprocess
 import sys
 import time
-from typing import Any, Dict, NamedTuple, Optional
+from typing import Any, NamedTuple
 
 from clary.runner import channel, python_program, sockets
 
@@ -27,8 +27,8 @@ class RefusedError(StartError):
 
 
 class Ending(NamedTuple):
-    exit_code: Optional[int]
-    signal: Optional[str]
+    exit_code: int | None
+    signal: str | None
     lost: str = ""  # why it is not known how the program ended
 
 
@@ -71,7 +71,7 @@ class Running:
         with contextlib.suppress(OSError):  # it has just ended
             channel.send(self.connection, {"signal": number})
 
-    def hear(self) -> Optional[Ending]:
+    def hear(self) -> Ending | None:
         """Read what the supervisor says; the ending once there is one."""
         messages = self._lines.receive()
         if messages is None:
@@ -86,7 +86,7 @@ class Running:
         self.connection.close()
 
 
-def _ending(message: Dict[str, Any]) -> Optional[Ending]:
+def _ending(message: dict[str, Any]) -> Ending | None:
     if "failed" in message:
         return Ending(None, None, message["failed"])
     if "exited" not in message:
@@ -103,26 +103,18 @@ def _ending(message: Dict[str, Any]) -> Optional[Ending]:
 
 
 def start(
-    recipe: Dict[str, Any], output: int, launcher: Launcher, fork_socket: str, prefix: str
+    recipe: dict[str, Any], output: int, launcher: Launcher, fork_socket: str, prefix: str
 ) -> Running:
     """Start the program as a fork of its warm environment where that is right and possible, else afresh."""
     if fork_socket and recipe["mode"] != "plain":
         asked = python_program.invocation(recipe["argv"], recipe["environment"], prefix)
-        connection = _reach(fork_socket) if asked is not None else None
-        if connection is not None:
+        if asked is not None:
             with contextlib.suppress(RefusedError):
-                return _converse(connection, dict(recipe, mode="namespaces", python=True), output)
+                return _converse(launcher.connect(), dict(recipe, warm=fork_socket), output)
     return _converse(launcher.connect(), recipe, output)
 
 
-def _reach(fork_socket: str) -> Optional[socket.socket]:
-    try:
-        return sockets.connect(fork_socket, _CONNECT_SECONDS_MAX)
-    except OSError:
-        return None  # not warm yet, or no more: it costs time, nothing else
-
-
-def _converse(connection: socket.socket, recipe: Dict[str, Any], output: int) -> Running:
+def _converse(connection: socket.socket, recipe: dict[str, Any], output: int) -> Running:
     try:
         connection.settimeout(_ANSWER_SECONDS_MAX)
         channel.send_recipe(connection, recipe, [output, output])

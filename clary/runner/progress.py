@@ -1,13 +1,17 @@
 """What a runner tells while it works and when it is done: state.json and outcome.json."""
 
+# Paths are plain strings here: they come from and go to system calls.
+# ruff: noqa: PTH
+
 from __future__ import annotations
 
 import json
 import os
 import threading
 import time
+from collections.abc import Callable
 from pathlib import Path
-from typing import Any, Callable, Dict, List, Tuple
+from typing import Any
 
 from clary.runner import sockets
 
@@ -28,19 +32,19 @@ class Progress:
         self._guard = threading.Lock()
         self._written = 0.0
         self._phase = ""
-        self._phases: List[Tuple[str, float]] = []
+        self._phases: list[tuple[str, float]] = []
         self._message = ""
         self._program = 0
         self._ready = False
-        self._metrics: Dict[str, Tuple[float, float]] = {}
+        self._metrics: dict[str, tuple[float, float]] = {}
 
     @property
-    def phases(self) -> List[Tuple[str, float]]:
+    def phases(self) -> list[tuple[str, float]]:
         with self._guard:
             return list(self._phases)
 
     @property
-    def metrics(self) -> Dict[str, Tuple[float, float]]:
+    def metrics(self) -> dict[str, tuple[float, float]]:
         with self._guard:
             return dict(self._metrics)
 
@@ -69,7 +73,7 @@ class Progress:
             self._write()
         self.poke()
 
-    def set_metrics(self, metrics: Dict[str, Tuple[float, float]]) -> None:
+    def set_metrics(self, metrics: dict[str, tuple[float, float]]) -> None:
         """Keep the last values; told at most once a second."""
         with self._guard:
             self._metrics.update(metrics)
@@ -95,7 +99,7 @@ class Progress:
         replace(self._path, document, durable=False)
 
 
-def replace(path: Path, document: Dict[str, Any], *, durable: bool) -> None:
+def replace(path: Path, document: dict[str, Any], *, durable: bool) -> None:
     """Write a JSON file so that a reader sees the old or the new one; durable: so does a power cut."""
     fresh = "%s.%d" % (path, os.getpid())
     with open(fresh, "w", encoding="utf-8") as file:

@@ -1,5 +1,8 @@
 """Runs a Python program inside a process that has already imported half of it, as a fresh interpreter would."""
 
+# Paths are plain strings here: they come from and go to system calls.
+# ruff: noqa: PTH
+
 from __future__ import annotations
 
 import atexit
@@ -18,8 +21,9 @@ import threading
 import time
 import traceback
 import types
+from collections.abc import Callable
 from importlib.machinery import SourceFileLoader
-from typing import Any, Dict, List, NamedTuple, NoReturn, Optional, Set, Tuple
+from typing import Any, NamedTuple, NoReturn
 
 # A fresh interpreter reads these before anything else; a forked one has already read the server's.
 _EMULATED = {"PYTHONPATH", "PYTHONUNBUFFERED", "PYTHONDONTWRITEBYTECODE", "PYTHONIOENCODING"}
@@ -44,13 +48,13 @@ class Invocation(NamedTuple):
 
     kind: str  # script | module | code
     what: str
-    arguments: List[str]
+    arguments: list[str]
     unbuffered: bool
 
 
 def invocation(
-    argv: List[str], environment: Dict[str, str], prefix: str = sys.prefix
-) -> Optional[Invocation]:
+    argv: list[str], environment: dict[str, str], prefix: str = sys.prefix
+) -> Invocation | None:
     """How to run a command line in process; None when only a fresh interpreter does it right."""
     if any(
         name in environment
@@ -78,9 +82,7 @@ def invocation(
     return None
 
 
-def _console_script(
-    path: str, argv: List[str], unbuffered: bool, own: str
-) -> Optional[Invocation]:
+def _console_script(path: str, argv: list[str], unbuffered: bool, own: str) -> Invocation | None:
     """An entry point such as `train`: a file of the environment that its own Python interprets."""
     try:
         with open(path, "rb") as file:
@@ -96,16 +98,16 @@ def _console_script(
 class Baseline(NamedTuple):
     """What the warm parent holds before it forks; a program must not see more of it than a fresh one."""
 
-    path: List[str]
-    modules: Set[str]
-    thread_setters: List[Any]
+    path: list[str]
+    modules: set[str]
+    thread_setters: list[Any]
 
 
 def baseline() -> Baseline:
     return Baseline(list(sys.path), set(sys.modules), _thread_setters())
 
 
-def _thread_setters() -> List[Any]:
+def _thread_setters() -> list[Any]:
     """The functions of loaded numeric libraries that set how many threads they use."""
     found = []
     for path in _loaded_libraries():
@@ -118,7 +120,7 @@ def _thread_setters() -> List[Any]:
     return found
 
 
-def _loaded_libraries() -> Set[str]:
+def _loaded_libraries() -> set[str]:
     found = set()
     with open("/proc/self/maps", encoding="utf-8", errors="surrogateescape") as lines:
         for line in lines:
@@ -128,9 +130,11 @@ def _loaded_libraries() -> Set[str]:
     return found
 
 
-def run(asked: Invocation, recipe: Dict[str, Any], held: Baseline) -> NoReturn:
-    """Become the program; never returns."""
-    _take_environment(asked, recipe["environment"], held)
+def run(
+    asked: Invocation, environment: dict[str, str], held: Baseline, tell: Callable[[int], None]
+) -> NoReturn:
+    """Become the program; never returns. `tell` hears the exit code just before the end."""
+    _take_environment(asked, environment, held)
     code = 0
     try:
         _run_main(asked)
@@ -144,10 +148,12 @@ def run(asked: Invocation, recipe: Dict[str, Any], held: Baseline) -> NoReturn:
     except BaseException:  # noqa: BLE001  (any uncaught error of a program ends it with 1)
         code = 1
         _print_uncaught()
-    os._exit(_finish(held) or code)
+    code = _finish(held) or code
+    tell(code)
+    os._exit(code)
 
 
-def _take_environment(asked: Invocation, environment: Dict[str, str], held: Baseline) -> None:
+def _take_environment(asked: Invocation, environment: dict[str, str], held: Baseline) -> None:
     os.environ.clear()
     os.environ.update(environment)
     time.tzset()
@@ -163,7 +169,7 @@ def _take_environment(asked: Invocation, environment: Dict[str, str], held: Base
         )
         stream.mode = "w"  # type: ignore[misc]
         setattr(sys, name, stream)
-        setattr(sys, "__%s__" % name, stream)
+        setattr(sys, f"__{name}__", stream)
     sys.stdin = sys.__stdin__ = io.TextIOWrapper(
         io.BufferedReader(io.FileIO(0, "r", closefd=False)), encoding="utf-8"
     )
@@ -179,7 +185,7 @@ def _take_environment(asked: Invocation, environment: Dict[str, str], held: Base
     _set_threads(environment, held)
 
 
-def _set_threads(environment: Dict[str, str], held: Baseline) -> None:
+def _set_threads(environment: dict[str, str], held: Baseline) -> None:
     """The parent keeps numeric libraries to one thread, so that a fork is safe; the program may use more."""
     for function in held.thread_setters:
         names = ("OPENBLAS_NUM_THREADS", "OMP_NUM_THREADS")
@@ -255,7 +261,7 @@ def _print_uncaught() -> None:
 
 def _finish(held: Baseline) -> int:
     """What an interpreter does before it ends; 120 when the output could not be flushed, as CPython has it."""
-    steps: Tuple[Any, ...] = (
+    steps: tuple[Any, ...] = (
         threading._shutdown,  # type: ignore[attr-defined]
         atexit._run_exitfuncs,  # type: ignore[attr-defined]
         lambda: _drop_modules(held),

@@ -1,12 +1,15 @@
 """From a host spec to a sandbox recipe: what is mounted where, and what the program starts with."""
 
+# Paths are plain strings here: they come from and go to system calls.
+# ruff: noqa: PTH
+
 from __future__ import annotations
 
 import hashlib
 import os
 from functools import lru_cache
 from pathlib import Path
-from typing import Any, Dict, List, Optional
+from typing import Any
 
 from clary.runner import limits
 from clary.runner.spec import HostSpec, under_ml
@@ -25,7 +28,7 @@ _ETC = (
 _ACCELERATORS = ("nvidia*", "dri", "kfd", "accel*")
 
 
-def compose(spec: HostSpec, mode: str, group: limits.Group) -> Dict[str, Any]:
+def compose(spec: HostSpec, mode: str, group: limits.Group) -> dict[str, Any]:
     """The recipe as `channel` sends it. Writes the host's own small files (`hosts`) beside the spec."""
     wanted = limits.Wanted(spec.limits.memory_bytes, spec.limits.cpus, spec.limits.processes)
     folder = spec.directory
@@ -61,7 +64,7 @@ def _inside(spec: HostSpec, path: str) -> str:
     return path if os.path.isdir(path) and path != "/opt/ml" else str(spec.ml)
 
 
-def environment(spec: HostSpec, plain: bool) -> Dict[str, str]:
+def environment(spec: HostSpec, plain: bool) -> dict[str, str]:
     """The program's environment: the platform's words, then the job's own, which win."""
     path = [spec.program.prefix + "/bin"] if spec.program.prefix else []
     path += ["/usr/local/sbin", "/usr/local/bin", "/usr/sbin", "/usr/bin", "/sbin", "/bin"]
@@ -80,7 +83,7 @@ def environment(spec: HostSpec, plain: bool) -> Dict[str, str]:
     return found
 
 
-def _platform(spec: HostSpec) -> Dict[str, str]:
+def _platform(spec: HostSpec) -> dict[str, str]:
     return {
         "AWS_REGION": spec.region,
         "AWS_DEFAULT_REGION": spec.region,
@@ -109,7 +112,7 @@ def hosts_file(spec: HostSpec) -> str:
     return "\n".join(lines) + "\n"
 
 
-def mounts(spec: HostSpec) -> List[List[str]]:
+def mounts(spec: HostSpec) -> list[list[str]]:
     """Kind, source and target of each mount, outermost first; see `root_filesystem` for the kinds."""
     found = list(system_mounts())
     found += [["read", path, path] for path in _environment_paths(spec)]
@@ -130,7 +133,7 @@ def mounts(spec: HostSpec) -> List[List[str]]:
 
 
 @lru_cache(maxsize=1)
-def system_mounts() -> List[List[str]]:
+def system_mounts() -> list[list[str]]:
     """What every program sees of this machine; found once, because a nursery forks many runners."""
     found = []
     for path in _SYSTEM:
@@ -143,17 +146,17 @@ def system_mounts() -> List[List[str]]:
     return found + [["device", path, path] for path in _matching("/dev", _ACCELERATORS)]
 
 
-def _matching(folder: str, patterns: Any) -> List[str]:
+def _matching(folder: str, patterns: Any) -> list[str]:
     paths = {str(path) for pattern in patterns for path in Path(folder).glob(pattern)}
     return sorted(path for path in paths if os.path.exists(path) and path != "/etc/hosts")
 
 
-def _environment_paths(spec: HostSpec) -> List[str]:
+def _environment_paths(spec: HostSpec) -> list[str]:
     """The environment, the Python installation that it builds on, and what the spec adds."""
     asked = [*spec.program.read_only]
     if spec.program.prefix:
         asked += [spec.program.prefix, *python_homes(spec.program.prefix)]
-    found: List[str] = []
+    found: list[str] = []
     for path in sorted({os.path.normpath(path) for path in asked if path}):
         inside = any(path.startswith(other + "/") for other in [*found, "/usr"])
         if not inside and os.path.exists(path):
@@ -161,7 +164,7 @@ def _environment_paths(spec: HostSpec) -> List[str]:
     return found
 
 
-def python_homes(prefix: str) -> List[str]:
+def python_homes(prefix: str) -> list[str]:
     """The folders of the Python that a virtual environment points to, as named and as they really are."""
     home = _home(prefix)
     if home is None:
@@ -170,7 +173,7 @@ def python_homes(prefix: str) -> List[str]:
     return sorted({named, os.path.realpath(named)} - {"/", "/usr"})
 
 
-def _home(prefix: str) -> Optional[str]:
+def _home(prefix: str) -> str | None:
     try:
         with open(os.path.join(prefix, "pyvenv.cfg"), encoding="utf-8") as file:
             for line in file:
@@ -182,7 +185,7 @@ def _home(prefix: str) -> Optional[str]:
     return None
 
 
-def _checkpoints_outside(spec: HostSpec) -> Optional[List[str]]:
+def _checkpoints_outside(spec: HostSpec) -> list[str] | None:
     source = spec.checkpoint_directory
     if spec.checkpoints is None or source is None or under_ml(spec.checkpoints.path) is not None:
         return None

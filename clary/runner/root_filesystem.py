@@ -1,10 +1,12 @@
 """The private root of a program: only what its recipe mounts exists there, and little of it is writable."""
 
+# Paths are plain strings here: they come from and go to system calls.
+# ruff: noqa: PTH
+
 from __future__ import annotations
 
 import os
 import stat
-from typing import List
 
 from clary.runner import namespaces
 
@@ -13,7 +15,7 @@ _DEVICES = ("null", "zero", "full", "random", "urandom", "tty")
 _PROC_READ_ONLY = ("sys", "sysrq-trigger", "irq", "bus", "fs")
 
 
-def build(folder: str, mounts: List[List[str]]) -> None:
+def build(folder: str, mounts: list[list[str]]) -> None:
     """Mount a root below `folder` and move into it; the caller is process 1 of new namespaces."""
     namespaces.mount(None, "/", None, namespaces.MS_REC | namespaces.MS_PRIVATE)
     flags = namespaces.MS_NOSUID | namespaces.MS_NODEV
@@ -42,14 +44,14 @@ def _add(kind: str, source: str, target: str, folder: str) -> None:
     elif kind == "devices":
         _mount_devices(folder, target)
     else:
-        raise ValueError("mount of unknown kind %r" % kind)
+        raise ValueError(f"mount of unknown kind {kind!r}")
 
 
 def _make_place(folder: str, target: str, directory: bool) -> None:
     """Create the point to mount on; refuse links, which a former program may have left in its folders."""
     parts = [part for part in target.split("/") if part]
     if ".." in parts:
-        raise ValueError("mount target %s climbs" % target)
+        raise ValueError(f"mount target {target} climbs")
     place = folder
     for index, part in enumerate(parts):
         place = place + "/" + part
@@ -63,7 +65,7 @@ def _make_place(folder: str, target: str, directory: bool) -> None:
                 os.mkdir(place, 0o755)
             continue
         if stat.S_ISLNK(mode):
-            raise ValueError("mount target %s leads through a link" % target)
+            raise ValueError(f"mount target {target} leads through a link")
 
 
 def _mount_proc(folder: str, target: str) -> None:

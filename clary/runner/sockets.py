@@ -1,12 +1,15 @@
 """Unix sockets of one owner: claimed by a lock, reachable even where the path is too long for the kernel."""
 
+# Paths are plain strings here: they come from and go to system calls.
+# ruff: noqa: PTH
+
 from __future__ import annotations
 
 import contextlib
 import errno
 import os
 import socket
-from typing import Iterator, Optional
+from collections.abc import Iterator
 
 from clary.runner import locks
 
@@ -26,7 +29,7 @@ def _short(path: str) -> Iterator[str]:
         os.close(folder)
 
 
-def claim(path: str) -> Optional[int]:
+def claim(path: str) -> int | None:
     """Take the exclusive right to listen at `path`; the descriptor holds it until closed. None: taken."""
     os.makedirs(os.path.dirname(path), mode=0o700, exist_ok=True)
     return locks.take(path + ".lock")

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import sys
-from typing import Any, Dict, Tuple
+from typing import Any
 
 from clary.runner import artifacts, staging
 from clary.runner.checkpoints import Sync
@@ -64,15 +64,17 @@ class StandardParts:
         if self._began:
             self._pipes.stop()
         if not self._logs.close():
-            print("some log lines could not be shipped; they are in the host's log", file=sys.stderr)
+            print(
+                "some log lines could not be shipped; they are in the host's log", file=sys.stderr
+            )
         self._shipper.close()
 
-    def metrics(self) -> Dict[str, Tuple[float, float]]:
+    def metrics(self) -> dict[str, tuple[float, float]]:
         return dict(self._scraper.final)
 
-    def upload(self, result: str) -> Dict[str, Any]:
+    def upload(self, result: str) -> dict[str, Any]:
         self._checkpoints.finish()
-        stored: Dict[str, Any] = dict(self._continuous.finish())
+        stored: dict[str, Any] = dict(self._continuous.finish())
         stored.update(artifacts.upload(self._spec, self._s3, result, self._s3_service))
         if self._pipes.fault is not None and result == "failure":
             # A channel that broke is the reason why its reader failed.

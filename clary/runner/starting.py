@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 import contextlib
+import json
 import os
 import resource
 import signal
-from typing import Any, Dict, List, NamedTuple, NoReturn
+import socket
+from typing import Any, NamedTuple, NoReturn
 
 
 class Outlets(NamedTuple):
@@ -14,10 +16,24 @@ class Outlets(NamedTuple):
 
     output: int
     error: int
-    groups: List[int]  # open cgroup.procs files to join
+    groups: list[int]  # open cgroup.procs files to join
 
 
-def settle(recipe: Dict[str, Any], outlets: Outlets) -> None:
+class last_words(contextlib.AbstractContextManager):  # type: ignore[type-arg]  # noqa: N801
+    """Report whatever goes wrong in a forked child, then end it: it must never run its parent's code."""
+
+    def __init__(self, report: socket.socket) -> None:
+        self._report = report
+
+    def __exit__(self, kind: object, problem: BaseException | None, trace: object) -> NoReturn:
+        if problem is not None:
+            text = f"{type(problem).__name__}: {problem}"
+            with contextlib.suppress(OSError):
+                self._report.send(json.dumps({"failed": text[:2000]}).encode())
+        os._exit(1)
+
+
+def settle(recipe: dict[str, Any], outlets: Outlets) -> None:
     os.setsid()
     for group in outlets.groups:
         os.write(group, b"0")  # 0 is the writer itself; its children stay in the group
@@ -39,13 +55,13 @@ def settle(recipe: Dict[str, Any], outlets: Outlets) -> None:
     os.chdir(recipe["directory"])
 
 
-def execute(argv: List[str], environment: Dict[str, str]) -> NoReturn:
+def execute(argv: list[str], environment: dict[str, str]) -> NoReturn:
     try:
         os.execvpe(argv[0], argv, environment)
     except OSError as problem:
         if isinstance(problem, FileNotFoundError) and "/" not in argv[0]:
-            text = 'exec: "%s": executable file not found in $PATH' % argv[0]
+            text = f'exec: "{argv[0]}": executable file not found in $PATH'
         else:
-            text = 'exec: "%s": %s' % (argv[0], problem.strerror)
+            text = f'exec: "{argv[0]}": {problem.strerror}'
         os.write(2, text.encode(errors="replace") + b"\n")
         os._exit(127 if isinstance(problem, FileNotFoundError) else 126)

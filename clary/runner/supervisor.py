@@ -12,18 +12,19 @@ from __future__ import annotations
 
 import contextlib
 import fcntl
+import json
 import os
 import select
 import signal
 import socket
 import time
-from typing import Any, Dict, NoReturn, Optional, Tuple
+from typing import Any, NoReturn
 
 from clary.runner import bubblewrap, channel, init, namespaces, sockets
 from clary.runner.starting import Outlets, execute, last_words, settle
 from clary.runner.watch import Child, Watch
 
-Recipe = Dict[str, Any]
+Recipe = dict[str, Any]
 
 _START_SECONDS_MAX = 30.0
 _WARM_SECONDS_MAX = 2.0
@@ -44,7 +45,7 @@ def supervise(connection: socket.socket) -> NoReturn:
         _supervise(connection, recipe, Outlets(output, error, groups))
     except BaseException as problem:  # noqa: BLE001  (the runner must hear of every failure)
         with contextlib.suppress(OSError):
-            channel.send(connection, {"failed": "%s: %s" % (type(problem).__name__, problem)})
+            channel.send(connection, {"failed": f"{type(problem).__name__}: {problem}"})
         os._exit(1)
     os._exit(0)
 
@@ -83,16 +84,14 @@ def _take_lock(descriptor: int) -> None:
             time.sleep(0.01)
 
 
-def _start(
-    recipe: Recipe, outlets: Outlets, held: int, closed: Tuple[socket.socket, ...]
-) -> Child:
+def _start(recipe: Recipe, outlets: Outlets, held: int, closed: tuple[socket.socket, ...]) -> Child:
     child = _start_warm(recipe, outlets, held, closed) if recipe.get("warm") else None
     if child is not None:
         return child
     if recipe["mode"] == "namespaces":
-        namespaces_of = init.enter_namespaces(recipe)
+        init.enter_namespaces(recipe)
         near, far = init.report_channel()
-        process = init.start(recipe, outlets, far, (held, near, *closed), namespaces_of)
+        process = init.start(recipe, outlets, far, (held, near, *closed))
         far.close()
         return Child(process, "namespaces", near, None)
     if recipe["mode"] == "bubblewrap":
@@ -104,46 +103,50 @@ def _start(
 
 
 def _start_warm(
-    recipe: Recipe, outlets: Outlets, held: int, closed: Tuple[socket.socket, ...]
-) -> Optional[Child]:
-    """Have the fork server fork the program into new namespaces; None when it cannot, and nothing runs."""
+    recipe: Recipe, outlets: Outlets, held: int, closed: tuple[socket.socket, ...]
+) -> Child | None:
+    """Have the fork server fork the program into new namespaces; None where there is no server."""
     try:
         server = sockets.connect(recipe["warm"], _WARM_SECONDS_MAX)
     except OSError:
         return None  # not warm yet, or no more: it costs time, nothing else
+    own_user = os.geteuid() != 0
+    init.enter_namespaces(recipe)
     near, far = init.report_channel()
-    # In a child, because a process cannot leave namespaces again to try another way.
-    process = init.start_guardian(recipe, far, (held, near, server, *closed))
+    unwanted = (held, near, server, outlets.output, outlets.error, *outlets.groups, *closed)
+    process = init.start_guardian(recipe, far, unwanted)
     try:
-        near.settimeout(_START_SECONDS_MAX)
-        spaces = init.namespaces_of(init.await_root(near), os.geteuid())
+        _await_root(near)
+        spaces = init.open_namespaces(process, own_user)
         names = [*spaces, "report", "output", "error"] + ["group"] * len(outlets.groups)
         given = [*spaces.values(), far.fileno(), outlets.output, outlets.error, *outlets.groups]
         asked = {key: recipe[key] for key in ("argv", "environment", "directory", "rlimits")}
         channel.send_recipe(server, {**asked, "descriptors": names}, given)
-        for descriptor in spaces.values():
-            os.close(descriptor)
+        init.close_all(*spaces.values(), far)
         server.settimeout(_START_SECONDS_MAX)
         answer = channel.Lines(server).receive()
         if not answer or "forked" not in answer[0]:
-            raise OSError("the fork server refused: %s" % answer)
-    except (OSError, ValueError) as problem:
-        os.write(2, ("warm start failed: %s\n" % problem).encode(errors="replace"))
+            raise RuntimeError(f"the fork server refused: {answer}")
+    except BaseException:
+        # With process 1 dead nothing can run in its namespaces: the runner may try another way.
         os.kill(process, signal.SIGKILL)
         os.waitpid(process, 0)
-        near.close()
-        server.close()
-        return None
-    finally:
-        far.close()
+        raise
     return Child(process, "warm", near, server)
+
+
+def _await_root(near: socket.socket) -> None:
+    near.settimeout(_START_SECONDS_MAX)
+    message = json.loads(near.recv(4096) or b"{}")
+    if "built" not in message:
+        raise RuntimeError(message.get("failed", "process 1 ended before it had built its root"))
 
 
 # Modes `bubblewrap` and `plain` ----------------------------------------------------------------------
 
 
 def _start_bubblewrap(
-    recipe: Recipe, outlets: Outlets, held: int, closed: Tuple[socket.socket, ...]
+    recipe: Recipe, outlets: Outlets, held: int, closed: tuple[socket.socket, ...]
 ) -> Child:
     near, far = socket.socketpair(socket.AF_UNIX, socket.SOCK_STREAM)
     process = os.fork()
@@ -162,7 +165,7 @@ def _start_bubblewrap(
 
 
 def _start_plain(
-    recipe: Recipe, outlets: Outlets, held: int, closed: Tuple[socket.socket, ...]
+    recipe: Recipe, outlets: Outlets, held: int, closed: tuple[socket.socket, ...]
 ) -> Child:
     with contextlib.suppress(OSError, AttributeError):  # other systems know no subreaper
         namespaces.adopt_orphans()
@@ -175,7 +178,7 @@ def _start_plain(
             settle(recipe, outlets)
             execute(recipe["argv"], recipe["environment"])
         except BaseException as problem:  # noqa: BLE001  (a forked child must end here)
-            os.write(2, ("cannot start: %s\n" % problem).encode(errors="replace"))
+            os.write(2, (f"cannot start: {problem}\n").encode(errors="replace"))
         os._exit(126)
     return Child(process, "plain", None, None)
 

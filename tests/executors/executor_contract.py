@@ -180,12 +180,16 @@ class ExecutorContract:
     def test_the_failure_file_is_the_reason_and_is_cut_at_1024_characters(
         self, bench: Bench
     ) -> None:
-        script = "cd ${CLARY_ML:-/opt/ml}; mkdir -p output; printf '%02000d' 7 >output/failure; exit 1"
+        script = (
+            "cd ${CLARY_ML:-/opt/ml}; mkdir -p output; printf '%02000d' 7 >output/failure; exit 1"
+        )
         outcome, _ = bench.run(script)
         assert outcome["failure"] == "0" * 1024
 
     def test_a_failure_file_that_is_a_link_is_not_followed(self, bench: Bench) -> None:
-        script = "cd ${CLARY_ML:-/opt/ml}; mkdir -p output; ln -s /etc/passwd output/failure; exit 4"
+        script = (
+            "cd ${CLARY_ML:-/opt/ml}; mkdir -p output; ln -s /etc/passwd output/failure; exit 4"
+        )
         outcome, _ = bench.run(script)
         assert outcome["failure"] == ", exit code: 4"
 
@@ -270,9 +274,7 @@ class ExecutorContract:
 
     def test_launching_from_many_threads_at_once_runs_once(self, bench: Bench) -> None:
         spec = bench.spec("echo ran; sleep 0.2")
-        threads = [
-            threading.Thread(target=bench.executor.launch, args=([spec],)) for _ in range(6)
-        ]
+        threads = [threading.Thread(target=bench.executor.launch, args=([spec],)) for _ in range(6)]
         for thread in threads:
             thread.start()
         for thread in threads:
@@ -284,8 +286,10 @@ class ExecutorContract:
         directory = bench.launch("echo up; exec sleep 600")
         bench.wait_for_log(directory, "up")
         program = wait_for(
-            lambda: json.loads((directory / "state.json").read_text())["program_pid"]
-            or self._program(directory)
+            lambda: (
+                json.loads((directory / "state.json").read_text())["program_pid"]
+                or self._program(directory)
+            )
         )
         runner = int((directory / "runner.lock").read_text())
         os.kill(runner, signal.SIGKILL)

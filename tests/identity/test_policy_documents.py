@@ -101,15 +101,13 @@ def test_every_managed_policy_is_well_formed() -> None:
     assert "arn:aws:iam::aws:policy/service-role/AWSLambdaBasicExecutionRole" in policies
 
 
+MEMBERS = ["Version", "Statement", "Effect", "Action", "Resource", "Principal", "Condition", "AWS", "Bool"]
 json_values = st.recursive(
     st.none() | st.booleans() | st.integers() | st.text(max_size=8),
     lambda inner: (
         st.lists(inner, max_size=3)
         | st.dictionaries(
-            st.sampled_from(
-                ["Version", "Statement", "Effect", "Action", "Resource", "Principal"]
-                + ["Condition", "AWS", "Bool", "Sid"]
-            ),
+            st.sampled_from(MEMBERS),
             inner,
             max_size=4,
         )

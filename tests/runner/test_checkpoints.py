@@ -113,7 +113,7 @@ def test_a_refusal_at_the_end_is_told(make_spec, s3):
     spec = make_spec(checkpoints={"uri": "s3://no-such-bucket/c", "path": "/opt/ml/checkpoints"})
     with pytest.raises(ClientFault, match=r"Data download failed:NoSuchBucket \(404\)"):
         Sync(spec, s3).restore()
-    (spec.ml / "checkpoints").mkdir()
+    (spec.ml / "checkpoints").mkdir(exist_ok=True)
     (spec.ml / "checkpoints/x").write_bytes(b"1")
     with pytest.raises(ClientFault, match=r"Artifact upload failed:NoSuchBucket \(404\)"):
         Sync(spec, s3).finish()

@@ -151,14 +151,21 @@ def test_a_denial_is_not_retried(scripted, reply):
     s3.close()
 
 
-def test_a_door_that_restarts_is_waited_for(scripted, reply):
+def test_a_door_that_restarts_is_waited_for(scripted, reply, monkeypatch):
+    refused = threading.Event()
+
+    def pause(attempt: int) -> float:
+        refused.set()
+        return 0.02
+
+    monkeypatch.setattr("clary.runner.s3.jittered", pause)
     with socket.create_server(("127.0.0.1", 0)) as listener:
         port = listener.getsockname()[1]
     s3 = client(f"http://127.0.0.1:{port}", patience_seconds=10)
     got: list[bytes] = []
     thread = threading.Thread(target=lambda: got.append(s3.get("bucket", "key")))
     thread.start()
-    time.sleep(0.1)
+    assert refused.wait(10)
     scripted(lambda request: reply(200, b"back"), port)
     thread.join(10)
     assert got == [b"back"]

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import base64
+import os
 import re
 import secrets
 from dataclasses import dataclass, field
@@ -19,6 +20,8 @@ VIRTUAL_HOST = re.compile(
     r"(?P<bucket>[a-z0-9][a-z0-9.-]{1,61}[a-z0-9])\.s3(?:[.-](?:dualstack\.)?[a-z0-9-]+)?"
     r"\.(?:amazonaws\.com(?:\.cn)?|localhost)(?::\d+)?"
 )
+# x-amz-id-2 tells which host answered: here, which process.
+HOST_ID = base64.b64encode(secrets.token_bytes(48)).decode("ascii")
 
 
 @dataclass(slots=True)
@@ -33,10 +36,8 @@ class S3Request:
     secure: bool = False
     caller: Caller | None = None
     found: Bucket | None = None  # the bucket as it was when the caller's rights were looked at
-    request_id: str = field(default_factory=lambda: secrets.token_hex(8).upper())
-    host_id: str = field(
-        default_factory=lambda: base64.b64encode(secrets.token_bytes(48)).decode("ascii")
-    )
+    request_id: str = field(default_factory=lambda: os.urandom(8).hex().upper())
+    host_id: str = HOST_ID
 
     @property
     def principal(self) -> Principal:

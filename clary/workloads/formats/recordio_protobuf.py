@@ -14,14 +14,14 @@ from __future__ import annotations
 import struct
 from collections.abc import Iterator
 from dataclasses import dataclass
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import numpy
 
 from clary.workloads.formats import protobuf_wire as wire
 
 if TYPE_CHECKING:
-    from scipy.sparse import csr_matrix, spmatrix
+    from scipy.sparse import csr_matrix
 
 MAGIC = 0xCED7230A
 MAGIC_BYTES = struct.pack("<I", MAGIC)
@@ -115,7 +115,7 @@ def frames(data: bytes | bytearray | memoryview) -> Iterator[tuple[int, bytes]]:
         raise RecordError("the RecordIO body ends inside a split record")
 
 
-def write_records(features: numpy.ndarray | spmatrix, labels: numpy.ndarray | None = None) -> bytes:
+def write_records(features: Any, labels: numpy.ndarray | None = None) -> bytes:
     """Return one record a row, features and labels under the name "values"."""
     if hasattr(features, "tocsr"):
         return _write_sparse(features, labels)
@@ -327,7 +327,7 @@ def _entry_bytes(field: int, name: str, dtype: str, size: int) -> bytes:
     return wire.tag(field, 2) + wire.varint(len(key) + len(value) + size) + key + value
 
 
-def _write_sparse(features: spmatrix, labels: numpy.ndarray | None) -> bytes:
+def _write_sparse(features: Any, labels: numpy.ndarray | None) -> bytes:
     matrix = features.tocsr()
     count, width = matrix.shape
     table = None if labels is None else _label_columns(labels, count)

@@ -178,10 +178,11 @@ def answer(handler: Any, tickets: list[Ticket], *, batching: bool = True) -> lis
         if refusal is not None:
             answers[at] = refusal
             continue
-        shape = getattr(ticket.rows, "shape", ())
+        rows = ticket.rows
+        shape = getattr(rows, "shape", ())
         # Sparse matrices and objects of the user's own cannot be laid end to end.
-        alone = len(shape) < 2 or not hasattr(ticket.rows, "strides") or not shape[0]
-        key = at if alone else (shape[1:], ticket.rows.dtype)
+        alone = len(shape) < 2 or not hasattr(rows, "strides") or not shape[0]
+        key = at if alone else (shape[1:], rows.dtype)
         groups.setdefault(key, []).append(at)
     for members in groups.values():
         _answer_group(handler, tickets, members, answers)
@@ -242,7 +243,7 @@ def refused(refusal: Rejected) -> Answer:
     return refusal.status, "text/plain", refusal.message.encode("utf-8", "replace")
 
 
-def failed(problem: Exception) -> Answer:
+def failed(problem: BaseException) -> Answer:
     """Log the traceback and tell the client the type and the message."""
     log.error("The prediction failed.", exc_info=problem)
     text = f"{type(problem).__name__}: {problem}"

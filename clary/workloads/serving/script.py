@@ -87,9 +87,9 @@ def make_handler(module: ModuleType, model_dir: str, framework: str) -> Handler:
 
 def _defaults(framework: str) -> Any:
     if framework == "sklearn":
-        return importlib.import_module("clary.workloads.serving.sklearn")
+        return importlib.import_module("clary.workloads.serving.sklearn_defaults")
     if framework == "xgboost":
-        return importlib.import_module("clary.workloads.serving.xgboost")
+        return importlib.import_module("clary.workloads.serving.xgboost_defaults")
     return None
 
 
@@ -223,7 +223,7 @@ def _content(body: bytes, content_type: str) -> Any:
 
 def _answer(result: Any, accept: str, context: Context) -> Answer:
     """Turn what a function returned into a response."""
-    content_type = accept
+    content_type: Any = accept
     if isinstance(result, tuple) and len(result) == 2:
         result, content_type = result
     elif hasattr(result, "get_data") and hasattr(result, "status_code"):

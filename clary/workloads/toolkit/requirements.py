@@ -34,7 +34,6 @@ _PIP_SETTINGS = {
     "PIP_INDEX_URL": "UV_DEFAULT_INDEX",
     "PIP_EXTRA_INDEX_URL": "UV_INDEX",
     "PIP_FIND_LINKS": "UV_FIND_LINKS",
-    "PIP_NO_INDEX": "UV_NO_INDEX",
 }
 
 
@@ -157,7 +156,9 @@ def _run(words: list[str], directory: Path, environ: Mapping[str, str], kind: st
     settings = dict(environ)
     # The toolkit's own import path must not be taken for packages that are installed.
     settings.pop("PYTHONPATH", None)
-    if Path(words[0]).name == "uv":
+    if words[1:3] == ["pip", "install"]:
+        if settings.get("PIP_NO_INDEX", "0").lower() not in ("", "0", "false", "no", "off"):
+            words = [*words, "--no-index"]
         for pip_name, uv_name in _PIP_SETTINGS.items():
             if pip_name in settings:
                 settings.setdefault(uv_name, settings[pip_name])

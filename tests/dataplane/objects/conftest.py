@@ -45,7 +45,9 @@ class Door:
 
 def start_door(home: Path) -> Door:
     script = Path(__file__).with_name("lone_door.py")
-    process = subprocess.Popen([sys.executable, str(script), str(home)], stdout=subprocess.PIPE, text=True)
+    process = subprocess.Popen(
+        [sys.executable, str(script), str(home)], stdout=subprocess.PIPE, text=True
+    )
     assert process.stdout
     told = json.loads(process.stdout.readline())
     return Door(home, process, told["port"], told["keys"])

@@ -32,7 +32,7 @@ def run(request: dict, descriptors: list[int]) -> None:
             runpy.run_path(request["argv"][0], run_name="__main__")
     except SystemExit as end:
         code = end.code if isinstance(end.code, int) else int(end.code is not None)
-    except BaseException:
+    except BaseException:  # noqa: BLE001 - the child must end here, whatever the program raised
         traceback.print_exc()
         code = 1
     sys.stdout.flush()

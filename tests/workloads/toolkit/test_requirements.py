@@ -96,7 +96,7 @@ def test_a_package_that_nobody_has_fails_with_the_installers_words(
     environ["CLARY_PACKAGES_CACHE"] = str(tmp_path / "cache")
     with pytest.raises(CommandFailed) as caught:
         requirements.install_file(write(tmp_path, "clary_absent\n"), environ)
-    assert str(caught.value).startswith("InstallRequirementsError:\nExitCode 1\nErrorMessage")
+    assert str(caught.value).startswith("InstallRequirementsError:\nExitCode ")
     assert "clary" in str(caught.value)
     assert list((tmp_path / "cache").iterdir()) == []
 

@@ -41,7 +41,7 @@ def archive(path: Path, *members: tuple[str, bytes, str, str]) -> Path:
 def test_nothing_is_written_outside(tmp_path: Path, members: list) -> None:
     target = tmp_path / "deep" / "code"
     target.mkdir(parents=True)
-    with pytest.raises(CodeError, match="outside its directory|special file"):
+    with pytest.raises(CodeError, match=r"outside its directory|special file"):
         unpack(archive(tmp_path / "a.tar.gz", *members), target)
     names = {path.name for path in tmp_path.rglob("*")}
     assert names <= {"deep", "code", "a.tar.gz", "d", "here"}

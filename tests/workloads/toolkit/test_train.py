@@ -35,7 +35,7 @@ def test_a_script_sees_its_arguments_its_variables_and_its_folder(job, run) -> N
 
 
 def test_a_failing_script_leaves_its_error_first_and_its_frames_behind(job, run) -> None:
-    code, out, err = run("def f(x):\n    raise ValueError('boom ' + x)\nf('here')\n", epochs=1)
+    code, _, err = run("def f(x):\n    raise ValueError('boom ' + x)\nf('here')\n", epochs=1)
     assert code == 1
     assert job.failure == (
         'ExecuteUserScriptError:\nExitCode 1\nErrorMessage "ValueError: boom here\n'
@@ -74,10 +74,10 @@ def test_exit_handlers_threads_and_pickles_work_as_in_a_fresh_interpreter(run) -
     code, out, err = run(
         "import atexit, multiprocessing, pickle, threading, time\n"
         "class Thing: pass\n"
-        "atexit.register(lambda: print('at exit', pickle.dumps(Thing())[:1]))\n"
         "def work():\n    time.sleep(0.2)\n    print('thread done')\n"
         "def square(x): return x * x\n"
         "if __name__ == '__main__':\n"
+        "    atexit.register(lambda: print('at exit', pickle.dumps(Thing())[:1]))\n"
         "    with multiprocessing.get_context('spawn').Pool(1) as pool:\n"
         "        print(pool.map(square, [2, 3]))\n"
         "    threading.Thread(target=work).start()\n"

@@ -48,11 +48,12 @@ class InOrder(xgboost.callback.TrainingCallback):
         return model
 
     def before_iteration(self, model: Any, epoch: int, evals_log: Any) -> bool:
-        return any([one.before_iteration(model, epoch, evals_log) for one in self.callbacks])
+        ends = [one.before_iteration(model, epoch, evals_log) for one in self.callbacks]
+        return any(ends)
 
     def after_iteration(self, model: Any, epoch: int, evals_log: Any) -> bool:
-        # A list, not a generator: each has to run.
-        return any([one.after_iteration(model, epoch, evals_log) for one in self.callbacks])
+        ends = [one.after_iteration(model, epoch, evals_log) for one in self.callbacks]
+        return any(ends)
 
 
 class MetricLines(xgboost.callback.TrainingCallback):

@@ -1,0 +1,45 @@
+"""`clary status`: what runs, and where."""
+
+from __future__ import annotations
+
+import argparse
+import time
+
+from clary.cli.installation import installed
+from clary.cli.output import emit_json, next_step, say
+
+
+def arguments(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument("--json", action="store_true", help="print a JSON document")
+
+
+def run(options: argparse.Namespace) -> int:
+    """Exit code 0 only while every part answers, so that scripts can ask."""
+    installation = installed()
+    status, health = installation.health()
+    server = installation.server()
+    pid = installation.supervisor_pid
+    healthy = status == 200
+    if options.json:
+        emit_json(
+            {
+                "healthy": healthy,
+                "url": installation.url,
+                "home": str(installation.home),
+                "supervisor": {"pid": pid, "started": server.get("started")},
+                "children": server.get("children", {}),
+                "health": health,
+            }
+        )
+        return 0 if healthy else 1
+    word = "up" if healthy else "degraded" if status else "down"
+    say(f"Clary is {word} at {installation.url}")
+    say(f"  home        {installation.home}")
+    if pid:
+        minutes = (time.time() - server.get("started", time.time())) / 60
+        say(f"  supervisor  process {pid}, up for {minutes:.0f} min")
+    for name, child in server.get("children", {}).items():
+        ended = f", last ended by {child['last_end']}" if "last_end" in child else ""
+        say(f"  {name:<10}  {child['state']}, {child['restarts']} restarts{ended}")
+    next_step('eval "$(clary env)"' if healthy else "clary doctor" if pid else "clary up")
+    return 0 if healthy else 1
