@@ -45,7 +45,7 @@ def _overview() -> argparse.ArgumentParser:
         description="The Amazon SageMaker API on your own machines.",
         epilog="commands:\n"
         + "\n".join(lines)
-        + "\n\nexample:\n  clary up && eval \"$(clary env)\" && python train.py"
+        + '\n\nexample:\n  clary up && eval "$(clary env)" && python train.py'
         + "\n\n`clary COMMAND --help` tells more about each.",
         formatter_class=argparse.RawDescriptionHelpFormatter,
     )

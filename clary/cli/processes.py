@@ -37,7 +37,7 @@ def environment_of(settings: Settings, given: Mapping[str, str]) -> dict[str, st
 
 def command_of(settings: Settings, *options: str) -> list[str]:
     home, url = str(settings.home), settings.endpoint_url
-    return [sys.executable, "-m", "clary.supervisor", home, url, *options]
+    return [sys.executable, "-P", "-m", "clary.supervisor", home, url, *options]
 
 
 def check_before_start(settings: Settings) -> None:
@@ -69,6 +69,7 @@ def start(
             stdin=subprocess.DEVNULL,
             stdout=log,
             stderr=log,
+            cwd=settings.home,
             start_new_session=True,
         )
 
@@ -137,7 +138,9 @@ def free_port(host: str = "127.0.0.1") -> int:
 
 
 def _python_path(given: Mapping[str, str]) -> str:
-    """Children find this very package, installed or not, whatever folder they start in."""
-    source = str(Path(__file__).resolve().parents[2])
-    rest = [path for path in given.get("PYTHONPATH", "").split(os.pathsep) if path]
-    return os.pathsep.join([source, *(path for path in rest if path != source)])
+    """A checkout that is not installed has to be on the children's path."""
+    source = Path(__file__).resolve().parents[2]
+    known = given.get("PYTHONPATH", "")
+    if source.name in ("site-packages", "dist-packages") or str(source) in known.split(os.pathsep):
+        return known
+    return os.pathsep.join(filter(None, (str(source), known)))

@@ -45,32 +45,24 @@ def run_with(installation: Installation, command: Sequence[str], *, admin: bool)
     """Run a command against an installation; its exit code, 128 + N if signal N ended it."""
     keys = client_keys(installation, admin=admin)
     environment = applied(client_environment(installation, keys, os.environ), os.environ)
-    # Ctrl-C reaches the command directly, since it is in our process group: it decides, we wait.
-    before = signal.signal(signal.SIGINT, signal.SIG_IGN)
-    try:
-        child = subprocess.Popen(
-            list(command), env=environment, preexec_fn=_default_interrupt, process_group=None
-        )
-    except (FileNotFoundError, PermissionError) as problem:
-        raise Problem(f"{command[0]} cannot be run: {problem.strerror}", "Check its name.") from None
-    finally:
-        signal.signal(signal.SIGINT, before)
-    return _wait(child)
+    # Ctrl-C reaches the command as well, since it is in our process group: it decides, we wait.
+    # A handler, unlike SIG_IGN, is not inherited by the command.
+    child: subprocess.Popen[bytes] | None = None
 
+    def pass_on(number: int, _: object) -> None:
+        if child is not None and number != signal.SIGINT:
+            child.send_signal(number)
 
-def _wait(child: subprocess.Popen[bytes]) -> int:
-    handlers = {
-        number: signal.signal(number, lambda received, _: child.send_signal(received))
-        for number in (signal.SIGTERM, signal.SIGHUP)
-    }
-    handlers[signal.SIGINT] = signal.signal(signal.SIGINT, signal.SIG_IGN)
+    numbers = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)
+    handlers = {number: signal.signal(number, pass_on) for number in numbers}
     try:
+        child = subprocess.Popen(list(command), env=environment)
         code = child.wait()
+    except (FileNotFoundError, PermissionError) as problem:
+        raise Problem(
+            f"{command[0]} cannot be run: {problem.strerror}.", "Check its name and its mode."
+        ) from None
     finally:
         for number, handler in handlers.items():
             signal.signal(number, handler)
     return code if code >= 0 else 128 - code
-
-
-def _default_interrupt() -> None:
-    signal.signal(signal.SIGINT, signal.SIG_DFL)

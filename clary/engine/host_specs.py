@@ -15,6 +15,7 @@ from clary.store.rows import Row
 
 SPEC_VERSION = 1
 GRACE_SECONDS = 120
+CODE_PATH = "/opt/clary"
 
 
 @dataclass(frozen=True, slots=True)
@@ -58,6 +59,9 @@ def host_specs(row: Row, keys: tuple[str, ...], parts: Parts, work: Work) -> lis
     code = workload_code.staged(settings)
     credentials = parts.work_credentials(work.role_arn, row.arn)
     environment = {**work.image.environment_variables, **work.environment}
+    # The toolkit, the model server and the algorithms of this version, mounted beside the environment.
+    paths = [CODE_PATH, environment.get("PYTHONPATH", "")]
+    environment["PYTHONPATH"] = ":".join(path for path in paths if path)
     common: dict[str, Any] = {
         "version": SPEC_VERSION,
         "work": row.arn,

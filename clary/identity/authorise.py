@@ -18,10 +18,11 @@ from clary.identity.managed_policies import aws_managed_policies
 from clary.identity.patterns import Context
 from clary.identity.policy_documents import parse_policy
 from clary.identity.principals import Principal
-from clary.model.errors import AccessDeniedException, ApiError
+from clary.model.errors import AccessDeniedException
 from clary.settings import Settings
 from clary.store.database import Store
 from clary.store.rows import Row
+from clary.wire.signature_errors import Style
 
 CACHED_PRINCIPALS_MAX = 4096
 
@@ -60,16 +61,20 @@ class Authoriser:
         resource_policy: str | None = None,
         *,
         status: int = 400,
+        style: Style = "json",
     ) -> None:
         """Raise AccessDeniedException unless `principal` may; `resource` is an ARN or "*".
 
-        `resource_policy` is the JSON of a bucket's or another resource's policy. `status` is 403
-        for REST services; S3 and the query services, whose code is AccessDenied, use `allows`.
+        `resource_policy` is the JSON of a bucket's or another resource's policy. The style of the
+        service decides the wire form: JSON services answer 400, all others 403, and S3 and the
+        query services call it AccessDenied. `status` sets the status of the plain form alone.
         """
         decision = self.allows(principal, action, resource, context, resource_policy)
         if not decision.allowed:
             message = denial_message(principal, action, resource, decision)
-            raise AccessDeniedException(message, status=status)
+            if style in ("query", "s3"):
+                raise access_denied(message)
+            raise AccessDeniedException(message, status=403 if style == "rest" else status)
 
     def allows(
         self,
@@ -295,6 +300,6 @@ def _describing_keys(principal: Principal) -> dict[str, Any]:
     return keys
 
 
-def access_denied(message: str) -> ApiError:
+def access_denied(message: str) -> AccessDeniedException:
     """The same refusal as S3 and the query services word its code."""
-    return ApiError(message, code="AccessDenied", status=403)
+    return AccessDeniedException(message, code="AccessDenied", status=403)

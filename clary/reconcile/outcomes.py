@@ -76,6 +76,7 @@ def failure_reason(outcome: Mapping[str, Any], log_place: str) -> str:
     """FailureReason of one host's outcome, at most 1,024 characters."""
     text = str(outcome.get("failure") or "").strip()
     code = outcome.get("exit_code")
+    told = text if "exit code:" in text else f"{text}, exit code: {code}"
     if outcome.get("result") == "lost":
         reason = f"{_INTERNAL} The process that watched over the job ended without a trace. {text}"
     elif outcome.get("out_of_memory"):
@@ -85,9 +86,9 @@ def failure_reason(outcome: Mapping[str, Any], log_place: str) -> str:
     elif outcome.get("failure_source") == "internal":
         reason = f"{_INTERNAL} {text}"
     elif outcome.get("signal"):
-        reason = f"AlgorithmError: {text}, exit code: {code} ({outcome['signal']})"
+        reason = f"AlgorithmError: {told} ({outcome['signal']})"
     else:
-        reason = f"AlgorithmError: {text}, exit code: {code}"
+        reason = f"AlgorithmError: {told}"
     reason = reason.strip()
     return reason if len(reason) > 300 else f"{reason}. Log: {log_place}"[:REASON_CHARACTERS_MAX]
 

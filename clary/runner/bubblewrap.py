@@ -1,7 +1,7 @@
 """A recipe as bubblewrap's command line, and what bubblewrap's processes and exit codes mean."""
 
 # Paths are plain strings here: they come from and go to system calls.
-# ruff: noqa: PTH
+# ruff: noqa: PTH110, PTH208
 
 from __future__ import annotations
 
@@ -77,19 +77,22 @@ def signal_program(init: int, number: int) -> None:
 def children(process: int) -> list[int]:
     """The child processes of a process; none if it is gone."""
     try:
-        with open("/proc/%d/task/%d/children" % (process, process), encoding="ascii") as file:
+        with open(f"/proc/{process}/task/{process}/children", encoding="ascii") as file:
             return [int(word) for word in file.read().split()]
     except (FileNotFoundError, ProcessLookupError):
-        return _children_by_search(process) if os.path.exists("/proc/%d" % process) else []
+        return _children_by_search(process) if os.path.exists(f"/proc/{process}") else []
 
 
 def _children_by_search(process: int) -> list[int]:
     """Not every kernel lists children: look at every process's parent."""
-    found = []
-    for name in os.listdir("/proc"):
-        if name.isdigit():
-            with contextlib.suppress(OSError, ValueError, IndexError):
-                with open(f"/proc/{name}/stat", encoding="ascii", errors="replace") as file:
-                    if int(file.read().rpartition(")")[2].split()[1]) == process:
-                        found.append(int(name))
-    return found
+    return [
+        int(name) for name in os.listdir("/proc") if name.isdigit() and _parent(name) == process
+    ]
+
+
+def _parent(process: str) -> int:
+    try:
+        with open(f"/proc/{process}/stat", encoding="ascii", errors="replace") as file:
+            return int(file.read().rpartition(")")[2].split()[1])
+    except (OSError, ValueError, IndexError):
+        return 0  # it has ended meanwhile

@@ -50,7 +50,7 @@ def receive_recipe(connection: socket.socket, count: int = 0) -> tuple[dict[str,
     try:
         recipe = _receive_body(connection, head)
         if len(descriptors) != (count or len(recipe["descriptors"])):
-            raise ValueError("%d descriptors came with the recipe" % len(descriptors))
+            raise ValueError(f"{len(descriptors)} descriptors came with the recipe")
     except BaseException:
         for descriptor in descriptors:
             os.close(descriptor)
@@ -63,7 +63,7 @@ def _receive_body(connection: socket.socket, head: bytes) -> dict[str, Any]:
         raise ValueError("a recipe was expected")
     length = _HEAD.unpack(head)[0]
     if length > _RECIPE_BYTES_MAX:
-        raise ValueError("the recipe has %d bytes; at most %d fit" % (length, _RECIPE_BYTES_MAX))
+        raise ValueError(f"the recipe has {length} bytes; at most {_RECIPE_BYTES_MAX} fit")
     body = bytearray()
     while len(body) < length:
         piece = connection.recv(min(length - len(body), 1 << 16))
@@ -105,5 +105,5 @@ class Lines:
             return None
         *whole, self._rest = (self._rest + piece).split(b"\n")
         if len(self._rest) > _LINE_BYTES_MAX:
-            raise ValueError("a message is longer than %d bytes" % _LINE_BYTES_MAX)
+            raise ValueError(f"a message is longer than {_LINE_BYTES_MAX} bytes")
         return [json.loads(line) for line in whole if line]

@@ -10,7 +10,7 @@ said, and `supervisor` for who asks.
 """
 
 # Paths are plain strings here: they come from and go to system calls.
-# ruff: noqa: PTH, E402
+# ruff: noqa: E402, PTH100, PTH108, PTH116, PTH120, PTH208
 
 from __future__ import annotations
 
@@ -164,7 +164,7 @@ class _Server:
             connection.settimeout(_REQUEST_SECONDS_MAX)
             recipe, opened = channel.receive_recipe(connection)
             given: dict[str, list[int]] = {}
-            for name, descriptor in zip(recipe["descriptors"], opened):
+            for name, descriptor in zip(recipe["descriptors"], opened):  # noqa: B905  (of 3.10)
                 given.setdefault(name, []).append(descriptor)
             process = self._fork(recipe, given, connection)
             self._waiting[process] = connection
@@ -260,7 +260,7 @@ def _check_user(connection: socket.socket) -> None:
     packed = connection.getsockopt(socket.SOL_SOCKET, socket.SO_PEERCRED, 12)
     user = struct.unpack("3i", packed)[1]
     if user != os.geteuid():
-        raise PermissionError("user %d may not use this fork server" % user)
+        raise PermissionError(f"user {user} may not use this fork server")
 
 
 if __name__ == "__main__":

@@ -1,7 +1,7 @@
 """Is the model server of an endpoint host well? Asked over its Unix socket, as SageMaker asks GET /ping."""
 
 # Paths are plain strings here: they come from and go to system calls.
-# ruff: noqa: PTH
+# ruff: noqa: PTH105, PTH108
 
 from __future__ import annotations
 
@@ -91,7 +91,7 @@ class HealthWatch:
         The program could put a link to any socket of this machine where its own was; a hard link to
         what is a socket now cannot be turned round later.
         """
-        fresh = "%s.%d" % (self._published, os.getpid())
+        fresh = f"{self._published}.{os.getpid()}"
         try:
             os.link(self._inner, fresh, follow_symlinks=False)
         except FileExistsError:

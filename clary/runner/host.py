@@ -8,7 +8,7 @@ its outcome that it is done. Whoever finds one of these leaves without a trace.
 """
 
 # Paths are plain strings here: they come from and go to system calls.
-# ruff: noqa: PTH
+# ruff: noqa: PTH100, PTH106
 
 from __future__ import annotations
 
@@ -271,13 +271,11 @@ class _Host:
         if ending.exit_code == 0:
             return Result("success", ending)
         if not failure and out_of_memory:
-            failure = "the program ran out of memory: it may use %d bytes" % (
-                spec.limits.memory_bytes or 0
-            )
+            failure = f"the program ran out of memory: it may use {spec.limits.memory_bytes} bytes"
         elif not failure and ending.signal:
             failure = f"the program was killed by {ending.signal}"
         elif not failure:
-            failure = ", exit code: %d" % (ending.exit_code or 0)
+            failure = f", exit code: {ending.exit_code}"
         return Result("failure", ending, failure, "algorithm", out_of_memory)
 
     # After the program -----------------------------------------------------------------------------

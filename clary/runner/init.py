@@ -1,8 +1,5 @@
 """Process 1 of a program's namespaces: builds the root, then reaps, passes signals on, and ends with its program."""
 
-# Paths are plain strings here: they come from and go to system calls.
-# ruff: noqa: PTH
-
 from __future__ import annotations
 
 import contextlib
@@ -55,9 +52,11 @@ def sender(ancillary: Any) -> int:
 
 
 def enter_namespaces(recipe: dict[str, Any]) -> None:
-    """New namespaces for this process, but for the process namespace: that begins with its next child."""
-    flags = namespaces.CLONE_NEWNS | namespaces.CLONE_NEWPID
-    flags |= namespaces.CLONE_NEWIPC | namespaces.CLONE_NEWUTS
+    """New namespaces for this process; that of processes begins with its next child.
+
+    The mounts are left to that child: pivot_root would take this process's root away as well.
+    """
+    flags = namespaces.CLONE_NEWPID | namespaces.CLONE_NEWIPC | namespaces.CLONE_NEWUTS
     if recipe["network"] == "none":
         flags |= namespaces.CLONE_NEWNET
     user, group = os.geteuid(), os.getegid()
@@ -88,6 +87,7 @@ def _build(recipe: dict[str, Any]) -> None:
     signal.signal(signal.SIGCHLD, signal.SIG_DFL)
     # Nothing is lost: a signal that comes before there is a program stays pending until then.
     signal.pthread_sigmask(signal.SIG_BLOCK, _PASSED_ON)
+    namespaces.unshare(namespaces.CLONE_NEWNS)
     namespaces.set_hostname(recipe["hostname"])
     if recipe["network"] == "none":
         namespaces.raise_loopback()
@@ -157,7 +157,7 @@ def open_namespaces(process: int, own_user: bool) -> dict[str, int]:
     found = {}
     for kind in _KINDS:
         if kind != "user" or own_user:
-            path = "/proc/%d/ns/%s" % (process, kind)
+            path = f"/proc/{process}/ns/{kind}"
             found[kind] = os.open(path, os.O_RDONLY | os.O_CLOEXEC)
     return found
 

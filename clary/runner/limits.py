@@ -1,7 +1,7 @@
 """What a program may use: a control group where this user may make one, resource limits where not."""
 
 # Paths are plain strings here: they come from and go to system calls.
-# ruff: noqa: PTH
+# ruff: noqa: PTH103, PTH106, PTH110, PTH112, PTH118, PTH120
 
 from __future__ import annotations
 
@@ -138,7 +138,7 @@ def _make_v2(places: dict[str, str], name: str, wanted: Wanted) -> Group:
         settings += [("memory", "memory.swap.max", "0"), ("memory", "memory.oom.group", "0")]
     if wanted.cpus:
         quota = max(1000, int(wanted.cpus * _CPU_PERIOD))
-        settings += [("cpu", "cpu.max", "%d %d" % (quota, _CPU_PERIOD))]
+        settings += [("cpu", "cpu.max", f"{quota} {_CPU_PERIOD}")]
     if wanted.processes:
         settings += [("pids", "pids.max", str(wanted.processes))]
     parent = os.path.join(next(iter(places.values())), _FOLDER)

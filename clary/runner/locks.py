@@ -1,8 +1,5 @@
 """File locks that live exactly as long as their process: the proof of who is alive."""
 
-# Paths are plain strings here: they come from and go to system calls.
-# ruff: noqa: PTH
-
 from __future__ import annotations
 
 import os

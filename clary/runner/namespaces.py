@@ -1,8 +1,5 @@
 """Linux namespaces, mounts and privileges, called straight from the C library."""
 
-# Paths are plain strings here: they come from and go to system calls.
-# ruff: noqa: PTH
-
 from __future__ import annotations
 
 import ctypes
@@ -144,8 +141,8 @@ def map_to_root(user: int, group: int) -> None:
     """In a new user namespace, let the outer user be root; no other user exists there."""
     for name, text in (
         ("setgroups", "deny"),
-        ("uid_map", "0 %d 1" % user),
-        ("gid_map", "0 %d 1" % group),
+        ("uid_map", f"0 {user} 1"),
+        ("gid_map", f"0 {group} 1"),
     ):
         with open("/proc/self/" + name, "w", encoding="ascii") as file:
             file.write(text)

@@ -8,7 +8,7 @@ touches it. The nursery itself ends when it is idle or its socket is removed.
 """
 
 # Paths are plain strings here: they come from and go to system calls.
-# ruff: noqa: PTH
+# ruff: noqa: PTH100, PTH108, PTH116, PTH120
 
 from __future__ import annotations
 

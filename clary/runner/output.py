@@ -15,7 +15,7 @@ TAIL_LINE_CHARACTERS_MAX = 4096
 LOCAL_BYTES_MAX = 64 * 1024 * 1024
 _READ_BYTES = 64 * 1024
 
-Sink = Callable[[bytes], None]
+Sink = Callable[[bytes], object]
 
 
 class Output:

@@ -17,6 +17,7 @@ from .spec import HostSpec
 
 MARKER = "outcome.json.part"
 LOOK_SECONDS = 0.1
+FAILURE_SECONDS = 2.0
 GONE_LOOKS = 50  # how often in a row a runner may be missing without an outcome
 
 
@@ -39,7 +40,7 @@ def patience(spec: HostSpec, result: str) -> float:
         return spec.limits.seconds + spec.grace_seconds + 60.0
     if result == "failure":
         # Control stops the others only once it has heard of this failure.
-        return 2.0
+        return FAILURE_SECONDS
     return spec.grace_seconds + 60.0
 
 

@@ -97,7 +97,7 @@ def _ending(message: dict[str, Any]) -> Ending | None:
         try:
             name = signal.Signals(number).name
         except ValueError:
-            name = "SIG%d" % number
+            name = f"SIG{number}"
         return Ending(None, name)
     return Ending(os.WEXITSTATUS(status), None)
 
@@ -109,8 +109,10 @@ def start(
     if fork_socket and recipe["mode"] != "plain":
         asked = python_program.invocation(recipe["argv"], recipe["environment"], prefix)
         if asked is not None:
-            with contextlib.suppress(RefusedError):
+            try:
                 return _converse(launcher.connect(), dict(recipe, warm=fork_socket), output)
+            except RefusedError as refusal:
+                print(f"not started warm: {refusal}", file=sys.stderr)
     return _converse(launcher.connect(), recipe, output)
 
 

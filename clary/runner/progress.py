@@ -1,7 +1,7 @@
 """What a runner tells while it works and when it is done: state.json and outcome.json."""
 
 # Paths are plain strings here: they come from and go to system calls.
-# ruff: noqa: PTH
+# ruff: noqa: PTH105
 
 from __future__ import annotations
 
@@ -101,7 +101,7 @@ class Progress:
 
 def replace(path: Path, document: dict[str, Any], *, durable: bool) -> None:
     """Write a JSON file so that a reader sees the old or the new one; durable: so does a power cut."""
-    fresh = "%s.%d" % (path, os.getpid())
+    fresh = f"{path}.{os.getpid()}"
     with open(fresh, "w", encoding="utf-8") as file:
         json.dump(document, file)
         if durable:

@@ -1,7 +1,7 @@
 """From a host spec to a sandbox recipe: what is mounted where, and what the program starts with."""
 
 # Paths are plain strings here: they come from and go to system calls.
-# ruff: noqa: PTH
+# ruff: noqa: PTH101, PTH110, PTH112, PTH114, PTH115, PTH118, PTH120
 
 from __future__ import annotations
 
@@ -19,12 +19,40 @@ SERVE_FOLDER = "/opt/ml/.clary"
 
 _SYSTEM = ("/usr", "/bin", "/sbin", "/lib", "/lib64", "/lib32", "/libx32")
 # Only what programs need of /etc: user 0 inside can read every file that root owns outside.
-_ETC = (
-    "alternatives ca-certificates crypto-policies debian_version fonts gai.conf group host.conf java*"
-    " ld.so.cache ld.so.conf ld.so.conf.d locale.alias localtime magic mime.types nsswitch.conf"
-    " OpenCL openmpi os-release passwd pki protocols python3* R redhat-release resolv.conf services"
-    " ssl terminfo timezone vulkan"
-).split()
+_ETC = [
+    "alternatives",
+    "ca-certificates",
+    "crypto-policies",
+    "debian_version",
+    "fonts",
+    "gai.conf",
+    "group",
+    "host.conf",
+    "java*",
+    "ld.so.cache",
+    "ld.so.conf",
+    "ld.so.conf.d",
+    "locale.alias",
+    "localtime",
+    "magic",
+    "mime.types",
+    "nsswitch.conf",
+    "OpenCL",
+    "openmpi",
+    "os-release",
+    "passwd",
+    "pki",
+    "protocols",
+    "python3*",
+    "R",
+    "redhat-release",
+    "resolv.conf",
+    "services",
+    "ssl",
+    "terminfo",
+    "timezone",
+    "vulkan",
+]
 _ACCELERATORS = ("nvidia*", "dri", "kfd", "accel*")
 
 
@@ -104,11 +132,10 @@ def hosts_file(spec: HostSpec) -> str:
     if len(spec.hosts) == 1 or spec.network_isolation:
         lines += ["127.0.0.1 " + name for name in spec.hosts]
     else:
-        work = "%s/%d" % (spec.work, spec.generation)
+        work = f"{spec.work}/{spec.generation}"
         block = hashlib.sha256(work.encode()).digest()
         for index, name in enumerate(spec.hosts):
-            number = index + 1
-            lines.append("127.%d.%d.%d %s" % (block[0] % 254 + 1, block[1], number, name))
+            lines.append(f"127.{block[0] % 254 + 1}.{block[1]}.{index + 1} {name}")
     return "\n".join(lines) + "\n"
 
 

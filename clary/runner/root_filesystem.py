@@ -1,7 +1,7 @@
 """The private root of a program: only what its recipe mounts exists there, and little of it is writable."""
 
 # Paths are plain strings here: they come from and go to system calls.
-# ruff: noqa: PTH
+# ruff: noqa: PTH102, PTH110, PTH112, PTH120, PTH211
 
 from __future__ import annotations
 

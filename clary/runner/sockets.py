@@ -1,7 +1,7 @@
 """Unix sockets of one owner: claimed by a lock, reachable even where the path is too long for the kernel."""
 
 # Paths are plain strings here: they come from and go to system calls.
-# ruff: noqa: PTH
+# ruff: noqa: PTH103, PTH104, PTH108, PTH116, PTH119, PTH120
 
 from __future__ import annotations
 
@@ -24,7 +24,7 @@ def _short(path: str) -> Iterator[str]:
         return
     folder = os.open(os.path.dirname(path), os.O_PATH | os.O_DIRECTORY | os.O_CLOEXEC)
     try:
-        yield "/proc/self/fd/%d/%s" % (folder, os.path.basename(path))
+        yield f"/proc/self/fd/{folder}/{os.path.basename(path)}"
     finally:
         os.close(folder)
 
@@ -38,7 +38,7 @@ def claim(path: str) -> int | None:
 def listen(path: str, backlog: int) -> socket.socket:
     """Listen at `path`, for its owner only; the caller has claimed it, so what lies there is stale."""
     listener = socket.socket(socket.AF_UNIX, socket.SOCK_STREAM)
-    fresh = "%s.%d" % (path, os.getpid())
+    fresh = f"{path}.{os.getpid()}"
     with contextlib.suppress(FileNotFoundError):
         os.unlink(fresh)
     before = os.umask(0o177)

@@ -19,7 +19,7 @@ class Outlets(NamedTuple):
     groups: list[int]  # open cgroup.procs files to join
 
 
-class last_words(contextlib.AbstractContextManager):  # type: ignore[type-arg]  # noqa: N801
+class last_words(contextlib.AbstractContextManager):  # type: ignore[type-arg]
     """Report whatever goes wrong in a forked child, then end it: it must never run its parent's code."""
 
     def __init__(self, report: socket.socket) -> None:

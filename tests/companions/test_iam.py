@@ -167,9 +167,7 @@ def test_a_taken_name_is_refused_whatever_its_case(iam: Iam) -> None:
 
 
 def test_a_malformed_trust_policy_is_refused(iam: Iam) -> None:
-    code, status, _ = iam.fails(
-        "CreateRole", RoleName="R", AssumeRolePolicyDocument=document()
-    )
+    code, status, _ = iam.fails("CreateRole", RoleName="R", AssumeRolePolicyDocument=document())
     assert (code, status) == ("MalformedPolicyDocument", 400)
     iam.role()
     iam("UpdateAssumeRolePolicy", RoleName="Trainer", PolicyDocument=TRUST.replace("sage", "x"))
@@ -470,9 +468,9 @@ def test_custom_policies_are_simulated_with_context_and_boundary(iam: Iam) -> No
     assert decision("ml.p4d.24xlarge") == "implicitDeny"
     assert decision("ml.t3.large", document("s3:*")) == "implicitDeny"
     assert decision("ml.t3.large", deny=True) == "explicitDeny"
-    assert iam.fails(
-        "SimulateCustomPolicy", PolicyInputList=["x"], ActionNames=["s3:GetObject"]
-    )[:2] == ("InvalidInput", 400)
+    assert iam.fails("SimulateCustomPolicy", PolicyInputList=["x"], ActionNames=["s3:GetObject"])[
+        :2
+    ] == ("InvalidInput", 400)
 
 
 def test_the_account_is_summed_up(iam: Iam) -> None:

@@ -190,9 +190,7 @@ def test_session_tags_need_the_consent_of_the_role(ask: Sts) -> None:
     answer = ask("AssumeRole", RoleArn=arn, RoleSessionName="work", Tags=tags)
     assert ask.opened(answer["Credentials"]).session_tags == (("team", "red"),)
     execution = f"arn:aws:iam::{ACCOUNT}:role/ClaryExecutionRole"
-    code, _, message = ask.fails(
-        "AssumeRole", RoleArn=execution, RoleSessionName="work", Tags=tags
-    )
+    code, _, message = ask.fails("AssumeRole", RoleArn=execution, RoleSessionName="work", Tags=tags)
     assert code == "AccessDenied" and "sts:TagSession" in message
 
 

@@ -136,9 +136,7 @@ def temporary(world: World, seconds: float = 900) -> Credentials:
     assert role is not None
     who = session_principal(ACCOUNT, role.arn, role.document["RoleId"], "SageMaker")
     issued = issue(world.key, who, seconds, now=world.now)
-    return Credentials(
-        issued["AccessKeyId"], issued["SecretAccessKey"], issued["SessionToken"]
-    )
+    return Credentials(issued["AccessKeyId"], issued["SecretAccessKey"], issued["SessionToken"])
 
 
 def test_a_session_of_a_role_is_recognised(world: World) -> None:
@@ -151,7 +149,10 @@ def test_a_session_of_a_role_is_recognised(world: World) -> None:
 def test_a_forged_session_token_is_refused(world: World) -> None:
     session = temporary(world)
     forged = Credentials(session.access_key, session.secret_key, "rubbish")
-    assert refused(world, world.signed(forged, headers=JSON)) == ("UnrecognizedClientException", 400)
+    assert refused(world, world.signed(forged, headers=JSON)) == (
+        "UnrecognizedClientException",
+        400,
+    )
     assert refused(world, world.signed(forged, S3SigV4Auth, "s3")) == ("InvalidToken", 400)
 
 

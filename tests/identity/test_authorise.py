@@ -17,6 +17,7 @@ from clary.model.errors import AccessDeniedException
 from clary.settings import Settings
 from clary.store.database import Store
 from clary.store.rows import Row
+from clary.wire.signature_errors import Style
 
 ACCOUNT = "123456789012"
 S3_READ = "arn:aws:iam::aws:policy/AmazonS3ReadOnlyAccess"
@@ -74,6 +75,24 @@ def test_a_user_without_policies_may_nothing_and_is_told_so(world: World) -> Non
         f"sagemaker:StopTrainingJob on resource: {JOB} because no identity-based policy allows "
         "the sagemaker:StopTrainingJob action"
     )
+
+
+@pytest.mark.parametrize(
+    ("style", "code", "status"),
+    [
+        ("json", "AccessDeniedException", 400),
+        ("rest", "AccessDeniedException", 403),
+        ("query", "AccessDenied", 403),
+        ("s3", "AccessDenied", 403),
+    ],
+)
+def test_a_denial_has_the_wire_form_of_the_service(
+    world: World, style: Style, code: str, status: int
+) -> None:
+    world.add("User", "ann")
+    with pytest.raises(AccessDeniedException) as caught:
+        world.authoriser.authorise(world.user("ann"), "iam:GetRole", "*", style=style)
+    assert (caught.value.code, caught.value.status) == (code, status)
 
 
 def test_inline_attached_and_group_policies_add_up(world: World) -> None:
@@ -165,7 +184,9 @@ def test_the_time_the_request_and_the_principal_are_condition_keys(world: World)
 def test_pass_role_is_asked_for_the_service(world: World) -> None:
     only = {"StringEquals": {"iam:PassedToService": "sagemaker.amazonaws.com"}}
     role = f"arn:aws:iam::{ACCOUNT}:role/ClaryExecutionRole"
-    world.add("User", "ann", Policies={"p": document("Allow", "iam:PassRole", role, Condition=only)})
+    world.add(
+        "User", "ann", Policies={"p": document("Allow", "iam:PassRole", role, Condition=only)}
+    )
     ann = world.user("ann")
     assert world.authoriser.may_pass(ann, role, "sagemaker.amazonaws.com") is True
     assert world.authoriser.may_pass(ann, role, "lambda.amazonaws.com") is False

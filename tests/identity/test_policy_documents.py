@@ -81,7 +81,11 @@ def test_statement_ids_are_unique() -> None:
             "Resource",
             "trust",
         ),
-        ({"Principal": {"AWS": ["123456789012", "arn:aws:iam::123456789012:root"]}}, "", "resource"),
+        (
+            {"Principal": {"AWS": ["123456789012", "arn:aws:iam::123456789012:root"]}},
+            "",
+            "resource",
+        ),
         ({"Sid": "a bucket's may have signs!", "Principal": "*"}, "", "resource"),
     ],
 )
@@ -101,7 +105,17 @@ def test_every_managed_policy_is_well_formed() -> None:
     assert "arn:aws:iam::aws:policy/service-role/AWSLambdaBasicExecutionRole" in policies
 
 
-MEMBERS = ["Version", "Statement", "Effect", "Action", "Resource", "Principal", "Condition", "AWS", "Bool"]
+MEMBERS = [
+    "Version",
+    "Statement",
+    "Effect",
+    "Action",
+    "Resource",
+    "Principal",
+    "Condition",
+    "AWS",
+    "Bool",
+]
 json_values = st.recursive(
     st.none() | st.booleans() | st.integers() | st.text(max_size=8),
     lambda inner: (

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import json
 import math
 import socket
@@ -73,11 +74,13 @@ def stored(boto: Callable[[str], Any], bucket: str) -> Callable[[], dict[str, by
 
     def read() -> dict[str, bytes]:
         client = boto("s3")
-        listed = client.list_objects_v2(Bucket=bucket).get("Contents", [])
-        return {
-            item["Key"]: client.get_object(Bucket=bucket, Key=item["Key"])["Body"].read()
-            for item in listed
-        }
+        found: dict[str, bytes] = {}
+        for item in client.list_objects_v2(Bucket=bucket).get("Contents", []):
+            # A mirror may delete what was just listed.
+            with contextlib.suppress(client.exceptions.NoSuchKey):
+                body = client.get_object(Bucket=bucket, Key=item["Key"])["Body"]
+                found[item["Key"]] = body.read()
+        return found
 
     return read
 

@@ -196,7 +196,7 @@ def test_later_sources_win_and_a_file_hides_a_directory(tmp_path):
         path.write_bytes(body)
     data = packed(Tree(tmp_path / "one", "model"), Tree(tmp_path / "two", "model"))
     with tarfile.open(fileobj=io.BytesIO(data), mode="r:gz") as tar:
-        bodies = {member.name: tar.extractfile(member).read() for member in tar}  # type: ignore[union-attr]
+        bodies = {member.name: tar.extractfile(member).read() for member in tar}
     assert bodies == {"kind": b"2", "only": b"1", "same": b"2"}
 
 

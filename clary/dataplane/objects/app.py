@@ -181,6 +181,8 @@ def _start(request: S3Request, status: int, headers: dict[str, str]) -> dict[str
         (b"x-amz-request-id", request.request_id.encode()),
         (b"x-amz-id-2", request.host_id.encode()),
     ]
+    if request.leaves_body_unread:
+        headers["connection"] = "close"
     for name, value in headers.items():
         pairs.append((name.encode("latin-1"), value.encode("latin-1", "replace")))
     return {"type": "http.response.start", "status": status, "headers": pairs}

@@ -155,6 +155,7 @@ class _Form:
     async def _receive(self) -> None:
         if not self._more:
             raise _malformed()
+        self._request.received = True
         message = await self._request.receive()
         if message["type"] != "http.request":
             raise ClientGone

@@ -76,6 +76,7 @@ async def into_writer(
 
 
 async def _chunk(request: S3Request) -> tuple[bytes, bool]:
+    request.received = True
     message = await request.receive()
     if message["type"] != "http.request":
         raise ClientGone

@@ -34,6 +34,7 @@ class S3Request:
     wire: Request  # as received, for the signature
     receive: Receive
     secure: bool = False
+    received: bool = False  # whether any of the body was asked for
     caller: Caller | None = None
     found: Bucket | None = None  # the bucket as it was when the caller's rights were looked at
     request_id: str = field(default_factory=lambda: os.urandom(8).hex().upper())
@@ -46,6 +47,15 @@ class S3Request:
     @property
     def version_id(self) -> str:
         return self.query.get("versionId", "")
+
+    @property
+    def leaves_body_unread(self) -> bool:
+        """Whether the client may go on with a body that nobody asked for, or wait and never send it: either way
+        what comes next on the connection cannot be told from it."""
+        if self.received:
+            return False
+        large = len(self.headers.get("content-length", "")) > 6
+        return large or "expect" in self.headers or "transfer-encoding" in self.headers
 
     def header(self, name: str, default: str = "") -> str:
         return self.headers.get(name, default)

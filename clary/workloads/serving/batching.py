@@ -178,7 +178,7 @@ def answer(handler: Any, tickets: list[Ticket], *, batching: bool = True) -> lis
         if refusal is not None:
             answers[at] = refusal
             continue
-        rows = ticket.rows
+        rows: Any = ticket.rows
         shape = getattr(rows, "shape", ())
         # Sparse matrices and objects of the user's own cannot be laid end to end.
         alone = len(shape) < 2 or not hasattr(rows, "strides") or not shape[0]

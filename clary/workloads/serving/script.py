@@ -223,13 +223,13 @@ def _content(body: bytes, content_type: str) -> Any:
 
 def _answer(result: Any, accept: str, context: Context) -> Answer:
     """Turn what a function returned into a response."""
-    content_type: Any = accept
-    if isinstance(result, tuple) and len(result) == 2:
-        result, content_type = result
-    elif hasattr(result, "get_data") and hasattr(result, "status_code"):
+    content_type = accept
+    if hasattr(result, "get_data") and hasattr(result, "status_code"):
         # A response object of the older toolkits (Flask's).
         kind = getattr(result, "content_type", None) or accept
         return int(result.status_code), kind, result.get_data()
+    if isinstance(result, tuple) and len(result) == 2:
+        result, content_type = result
     processor = context.request_processor[0]
     content_type = processor.response_headers.get("content-type", content_type)
     if result is None:

@@ -90,9 +90,9 @@ def test_exit_handlers_threads_and_pickles_work_as_in_a_fresh_interpreter(run) -
 
 def test_sigterm_reaches_the_script(job) -> None:
     code = job.source(
-        train__py="import signal, sys, time\n"
-        "def stop(*_):\n    print('saved', flush=True)\n    sys.exit(0)\n"
-        "signal.signal(signal.SIGTERM, stop)\nprint('ready', flush=True)\ntime.sleep(60)\n"
+        train__py="import os, signal, sys, time\n"
+        "def stop(*_):\n    os.write(1, b'saved\\n')\n    sys.exit(0)\n"
+        "signal.signal(signal.SIGTERM, stop)\nos.write(1, b'ready\\n')\ntime.sleep(60)\n"
     )
     job.configure({"sagemaker_program": "train.py", "sagemaker_submit_directory": code})
     process = job.start()
@@ -100,8 +100,8 @@ def test_sigterm_reaches_the_script(job) -> None:
     while "ready" not in process.stdout.readline():
         assert process.poll() is None
     process.send_signal(signal.SIGTERM)
-    out, _ = process.communicate(timeout=20)
-    assert process.returncode == 0
+    out, err = process.communicate(timeout=20)
+    assert process.returncode == 0, err
     assert "saved" in out and job.succeeded
 
 

@@ -1,0 +1,88 @@
+import os
+import shutil
+import subprocess
+from pathlib import Path
+from typing import Any
+
+import pyarrow as pa
+import pyarrow.parquet as pq
+import pytest
+import s3fs
+from pyarrow.fs import FileSelector, S3FileSystem
+
+from tests.dataplane.objects.conftest import Door
+
+
+def test_the_command_line_syncs_a_folder_there_and_back(
+    door: Door, bucket: str, tmp_path: Path
+) -> None:
+    aws = shutil.which("aws")
+    if not aws:
+        pytest.skip("the AWS command line is not installed")
+    source = tmp_path / "source"
+    for name in ("a.txt", "d/b c.txt", "d/e/ü.bin"):
+        (source / name).parent.mkdir(parents=True, exist_ok=True)
+        (source / name).write_bytes(name.encode() * 100)
+    (source / "big.bin").write_bytes(bytes(9 * 1024 * 1024))
+    environment = {
+        "PATH": os.environ["PATH"],
+        "HOME": str(tmp_path),
+        "LC_ALL": "C.UTF-8",
+        "AWS_DEFAULT_REGION": "us-east-1",
+        **{name.upper(): value for name, value in door.keys["admin"].items()},
+    }
+
+    def sync(*arguments: str) -> str:
+        command = [aws, "--endpoint-url", door.url, "s3", "sync", "--no-progress", *arguments]
+        done = subprocess.run(command, env=environment, capture_output=True, text=True, timeout=60)
+        if done.returncode and "No module named" in done.stderr + done.stdout:
+            pytest.skip("the AWS command line does not run here")
+        assert done.returncode == 0, done.stderr
+        return done.stdout
+
+    assert sync(str(source), f"s3://{bucket}/x").count("upload:") == 4
+    assert sync(f"s3://{bucket}/x", str(tmp_path / "target")).count("download:") == 4
+    for path in source.rglob("*.*"):
+        assert (tmp_path / "target" / path.relative_to(source)).read_bytes() == path.read_bytes()
+
+
+def test_pyarrow_writes_and_reads_a_data_set(door: Door, bucket: str) -> None:
+    keys = door.keys["admin"]
+    files = S3FileSystem(
+        access_key=keys["aws_access_key_id"],
+        secret_key=keys["aws_secret_access_key"],
+        endpoint_override=door.url,
+        region="us-east-1",
+    )
+    table = pa.table({"part": [1, 1, 2], "value": [1.0, 2.0, 3.0]})
+    pq.write_to_dataset(table, f"{bucket}/set", partition_cols=["part"], filesystem=files)
+    assert pq.read_table(f"{bucket}/set", filesystem=files).num_rows == 3
+    found = files.get_file_info(FileSelector(f"{bucket}/set", recursive=True))
+    assert sum(info.is_file for info in found) == 2
+    with files.open_output_stream(f"{bucket}/large") as stream:
+        for _ in range(3):
+            stream.write(bytes(5 * 1024 * 1024))
+    assert files.get_file_info(f"{bucket}/large").size == 15 * 1024 * 1024
+    files.delete_dir(f"{bucket}/set")
+    assert files.get_file_info(f"{bucket}/set/part=1").type.name == "NotFound"
+
+
+def test_s3fs_writes_lists_and_reads(door: Door, bucket: str) -> None:
+    keys = door.keys["admin"]
+    files: Any = s3fs.S3FileSystem(
+        key=keys["aws_access_key_id"],
+        secret=keys["aws_secret_access_key"],
+        client_kwargs={"endpoint_url": door.url, "region_name": "us-east-1"},
+        skip_instance_cache=True,
+    )
+    with files.open(f"{bucket}/d/one", "wb") as file:
+        file.write(b"x" * (6 * 1024 * 1024))
+    with files.open(f"{bucket}/d/two", "wb") as file:
+        file.write(b"two")
+    assert sorted(files.ls(f"{bucket}/d")) == [f"{bucket}/d/one", f"{bucket}/d/two"]
+    with files.open(f"{bucket}/d/one", "rb") as file:
+        file.seek(-4, 2)
+        assert file.read() == b"xxxx"
+    assert files.cat(f"{bucket}/d/two") == b"two"
+    files.rm(f"{bucket}/d", recursive=True)
+    assert not files.exists(f"{bucket}/d/two")
