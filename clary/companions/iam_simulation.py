@@ -129,9 +129,7 @@ def _simulate(call: Call, principal: Principal, policies: Policies, keys: Any) -
     return answer
 
 
-def _result(
-    action: str, resource: str, decision: Decision, policies: Policies
-) -> dict[str, Any]:
+def _result(action: str, resource: str, decision: Decision, policies: Policies) -> dict[str, Any]:
     result: dict[str, Any] = {
         "EvalActionName": action,
         "EvalResourceName": resource,

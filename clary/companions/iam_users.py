@@ -101,7 +101,10 @@ def delete_user(call: Call) -> dict[str, Any]:
     row = find(call, USER, call.input["UserName"])
     rows = call.parts.store.rows
     held = (
-        (rows.every(ACCESS_KEY, account=call.account, parent=row.name), "delete access keys first."),
+        (
+            rows.every(ACCESS_KEY, account=call.account, parent=row.name),
+            "delete access keys first.",
+        ),
         (row.document["AttachedPolicies"], "detach all policies first."),
         (row.document["Policies"], "delete policies first."),
         (row.document["Groups"], "remove users from group first."),

@@ -95,9 +95,7 @@ def _check_consent(call: Call, authoriser: Authoriser, role: Row) -> None:
 
 def _may_not(call: Call, action: str, arn: str) -> ApiError:
     who = call.principal.arn
-    return access_denied(
-        f"User: {who} is not authorized to perform: {action} on resource: {arn}"
-    )
+    return access_denied(f"User: {who} is not authorized to perform: {action} on resource: {arn}")
 
 
 def _duration(call: Call, role: Row) -> int:

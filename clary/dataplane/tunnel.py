@@ -83,7 +83,7 @@ class Tunnels:
             if proxy is None:
                 _, far = await loop.create_connection(Splice, host, port)
                 return far
-            _, far = await loop.create_connection(Splice, proxy.hostname, proxy.port or 80)
+            _, far = await loop.create_connection(Splice, proxy.hostname or "", proxy.port or 80)
             try:
                 await self._ask_proxy(far, proxy, host, port)
             except BaseException:

@@ -7,6 +7,7 @@ import re
 import sys
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
+from functools import lru_cache
 from pathlib import Path
 
 _EXECUTABLE = re.compile(r"python3\.(\d{1,2})")
@@ -37,12 +38,25 @@ def version_key(version: str) -> tuple[int, ...]:
 def find(environment: Mapping[str, str] | None = None) -> Interpreters:
     """Look in the search path and in the folders of pyenv, uv and the system."""
     environment = os.environ if environment is None else environment
+    return _look_in(tuple((folder, _changed(folder)) for folder in _folders(environment)))
+
+
+@lru_cache(maxsize=8)
+def _look_in(folders: tuple[tuple[Path, int], ...]) -> Interpreters:
+    """Every request that names an image asks; the folders' times say whether the answer is old."""
     running = f"{sys.version_info.major}.{sys.version_info.minor}"
     found: dict[str, Path] = {running: running_executable()}
-    for folder in _folders(environment):
+    for folder, _ in folders:
         for path in _pythons(folder):
             found.setdefault(path.name.removeprefix("python"), path)
     return Interpreters(running, found)
+
+
+def _changed(folder: Path) -> int:
+    try:
+        return folder.stat().st_mtime_ns
+    except OSError:
+        return 0
 
 
 def running_executable() -> Path:

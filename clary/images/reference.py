@@ -9,6 +9,7 @@ URI_LENGTH_MAX = 1024
 _ECR_HOST = re.compile(
     r"(?P<account>\d{12})\.dkr[.-]ecr(-fips)?\.(?P<region>[a-z0-9-]+)\.(amazonaws\.com(\.cn)?|on\.aws)"
 )
+_REGISTRY = re.compile(r"[A-Za-z0-9]([A-Za-z0-9.-]*[A-Za-z0-9])?(:\d{1,5})?")
 _REPOSITORY = re.compile(r"[A-Za-z0-9]+([._/-]+[A-Za-z0-9]+)*")
 _TAG = re.compile(r"[A-Za-z0-9_][A-Za-z0-9._-]{0,127}")
 _DIGEST = re.compile(r"[a-z0-9]+:[0-9a-fA-F]{32,128}")
@@ -38,6 +39,8 @@ def parse(uri: str) -> ImageReference:
         raise ValueError(f"An image URI has 1 to {URI_LENGTH_MAX} characters, this one {len(uri)}.")
     rest, _, digest = uri.partition("@")
     registry, rest = _split_registry(rest)
+    if registry and not _REGISTRY.fullmatch(registry):
+        raise ValueError(f"The registry of the image {uri!r} is not valid.")
     repository, _, tag = rest.partition(":")
     if not _REPOSITORY.fullmatch(repository):
         raise ValueError(f"{uri!r} names no repository.")

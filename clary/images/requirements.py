@@ -13,6 +13,7 @@ from __future__ import annotations
 import hashlib
 import json
 import re
+import secrets
 import shutil
 import tempfile
 import time
@@ -27,9 +28,8 @@ MARKER = ".clary.json"
 TEXT_BYTES_MAX = 256 * 1024
 LOCAL_BYTES_MAX = 512 * 1024 * 1024
 INSTALL_SECONDS_MAX = 1800.0
-_CHANGE = re.compile(
-    r"^ ?([-+~]) (?P<name>[A-Za-z0-9._-]+)==(?P<version>\S+?)( \(from (?P<url>.+)\))?$"
-)
+# uv's plan: " + name==version", or " + name @ address" for what comes from a file.
+_CHANGE = re.compile(r"^ ?([-+~]) ([A-Za-z0-9._-]+)(==\S+| @ .+)")
 # A requirement that is a file in the folder of the requirements file.
 _LOCAL = re.compile(r"^\s*(\./|\S+\.whl\b)", re.MULTILINE)
 # Other requirement files, editable installs, version control, and paths out of the folder.
@@ -50,7 +50,7 @@ class SitePackages:
     """The packages that a job adds."""
 
     path: Path
-    packages: tuple[str, ...]  # "name==version"
+    packages: tuple[str, ...]  # "name==version", or "name @ address" for a file
     # What the environment has in another version: a process that has imported it cannot be used.
     replaces: tuple[str, ...]
 
@@ -125,7 +125,7 @@ def _install(
     staging = Path(tempfile.mkdtemp(prefix=f".{place.name}-", dir=place.parent))
     # Relative lines are read from the folder of the file that holds them.
     beside = directory or staging
-    file = Path(tempfile.mkstemp(prefix=".requirements-", suffix=".txt", dir=beside)[1])
+    file = beside / f".requirements-{secrets.token_hex(8)}.txt"
     python = ["--python", str(prefix / "bin" / "python")]
     try:
         file.write_text(text)
@@ -136,7 +136,6 @@ def _install(
         )
         added, replaces = _changes(lines)
         if added:
-            exact = [one if url is None else url for one, url in added.items()]
             run(
                 [
                     "pip",
@@ -147,7 +146,7 @@ def _install(
                     "--target",
                     str(staging),
                     "--",
-                    *exact,
+                    *added,
                 ],
                 directory=beside,
                 timeout_seconds=_left(deadline),
@@ -162,20 +161,18 @@ def _install(
         shutil.rmtree(staging, ignore_errors=True)
 
 
-def _changes(lines: list[str]) -> tuple[dict[str, str | None], set[str]]:
-    """What uv would install ("name==version" -> its address, or None) and what it replaces."""
-    added: dict[str, str | None] = {}
+def _changes(lines: list[str]) -> tuple[list[str], set[str]]:
+    """What uv would install, as exact requirements, and what of the environment it replaces."""
+    added: list[str] = []
     removed: set[str] = set()
     for line in lines:
         match = _CHANGE.match(line)
         if match is None:
             continue
-        name = match["name"]
         if match[1] in "-~":
-            removed.add(name)
+            removed.add(match[2])
         if match[1] in "+~":
-            url = f"{name} @ {match['url']}" if match["url"] else None
-            added[f"{name}=={match['version']}"] = url
+            added.append(match[2] + match[3].partition(" (from ")[0])
     return added, removed
 
 

@@ -183,6 +183,7 @@ class _Server:
     ) -> int:
         spaces = {kind: given[kind][0] for kind in init.KINDS if kind in given}
         outlets = Outlets(given["output"][0], given["error"][0], given.get("group", []))
+        process = -1
         if "user" not in spaces:
             # As root the program can be forked straight into its process namespace, and the server
             # comes back at once: one fork of a large process instead of two.
@@ -190,19 +191,29 @@ class _Server:
         try:
             process = os.fork()
         finally:
-            if "user" not in spaces:
+            if "user" not in spaces and process != 0:
                 namespaces.setns(self._processes, namespaces.CLONE_NEWPID)
         if process == 0:
-            report = socket.socket(fileno=os.dup(given["report"][0]))
-            with last_words(report):
-                self._let_go(connection)
-                if "user" in spaces:
-                    _stand_between(spaces)
-                init.join(spaces, ("ipc", "uts", "net", "mnt"))
-                for descriptor in [*spaces.values(), *given["report"]]:
-                    os.close(descriptor)
-                self._become(recipe, outlets, report)
+            self._enter(recipe, spaces, outlets, given["report"][0], connection)
         return process
+
+    def _enter(
+        self,
+        recipe: dict[str, Any],
+        spaces: dict[str, int],
+        outlets: Outlets,
+        reporting: int,
+        connection: socket.socket,
+    ) -> NoReturn:
+        """In the fork: go where the program belongs, and become it."""
+        report = socket.socket(fileno=reporting)
+        with last_words(report):
+            self._let_go(connection)
+            if "user" in spaces:
+                _stand_between(spaces)
+            init.join(spaces, ("ipc", "uts", "net", "mnt"))
+            init.close_all(*spaces.values())
+            self._become(recipe, outlets, report)
 
     def _let_go(self, connection: socket.socket) -> None:
         """In a fork: close all that is the server's."""

@@ -8,7 +8,6 @@ from __future__ import annotations
 import atexit
 import ctypes
 import gc
-import importlib
 import io
 import os
 import random
@@ -99,12 +98,12 @@ class Baseline(NamedTuple):
     """What the warm parent holds before it forks; a program must not see more of it than a fresh one."""
 
     path: list[str]
-    modules: set[str]
+    last_module: str  # what was imported after it is the program's own
     thread_setters: list[Any]
 
 
 def baseline() -> Baseline:
-    return Baseline(list(sys.path), set(sys.modules), _thread_setters())
+    return Baseline(list(sys.path), next(reversed(sys.modules)), _thread_setters())
 
 
 def _thread_setters() -> list[Any]:
@@ -176,7 +175,6 @@ def _take_environment(asked: Invocation, environment: dict[str, str], held: Base
     sys.dont_write_bytecode = bool(environment.get("PYTHONDONTWRITEBYTECODE"))
     sys.path[:] = [path for path in environment.get("PYTHONPATH", "").split(":") if path]
     sys.path += held.path
-    importlib.invalidate_caches()
     tempfile.tempdir = None
     random.seed()
     numpy_random = sys.modules.get("numpy.random")
@@ -282,8 +280,13 @@ def _finish(held: Baseline) -> int:
 def _drop_modules(held: Baseline) -> None:
     """Let go of the program's own objects: a file that it left open is flushed by being collected."""
     stdout, stderr = sys.stdout, sys.stderr
-    own = [name for name in sys.modules if name not in held.modules]
-    for name in ["__main__", *reversed(own)]:
+    own = ["__main__"]
+    # From the newest back, and no further: to look at a name is to write its page.
+    for name in reversed(sys.modules):
+        if name == held.last_module or held.last_module not in sys.modules:
+            break
+        own.append(name)
+    for name in own:
         module = sys.modules.get(name)
         if name.startswith("importlib") or not isinstance(module, types.ModuleType):
             continue

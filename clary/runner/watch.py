@@ -146,7 +146,9 @@ class Watch:
                 self._failed = "the fork server ended before the program began"
                 self._end_warm()
         for message in messages or ():
-            if self._status is None and not self._failed:
+            if "failed" in message:
+                self._failed = self._failed or str(message["failed"])
+            elif self._status is None:
                 self._status = int(message["status"])
             self._end_warm()
 

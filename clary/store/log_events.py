@@ -40,7 +40,7 @@ from clary.store.tables import RowId, metadata
 EVENT_OVERHEAD_BYTES = 26  # CloudWatch Logs counts each event as its UTF-8 bytes and 26 more
 FIRST_ROWS = 100  # of a read; later ones are sized by what the first found
 READ_ROWS_MAX = 5_000
-TIME_MAX = 2**62
+TIME_MAX = 10**16 - 1  # in milliseconds; also beyond any sequence number
 STREAMS_ROWS = 1_000
 
 # Names are in the order of their bytes, as AWS lists them; PostgreSQL's default order depends on the machine.
@@ -76,6 +76,10 @@ events = Table(
 
 class StreamExists(Exception):
     """The group has a stream of this name."""
+
+
+class StreamGone(Exception):
+    """The stream was deleted since it was found."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -213,7 +217,10 @@ def find_stream(telemetry: Store, log_group: str, name: str) -> Stream | None:
 
 
 def put(telemetry: Store, stream: Stream, lines: Sequence[tuple[int, str]], *, now: int) -> int:
-    """Append (time, message) pairs that are sorted by time; return the stream's newest sequence number."""
+    """Append (time, message) pairs that are sorted by time; return the stream's newest sequence number.
+
+    Raise StreamGone.
+    """
     if not lines:
         return stream.sequence
     size = sum(len(text.encode()) + EVENT_OVERHEAD_BYTES for _, text in lines)
@@ -221,7 +228,9 @@ def put(telemetry: Store, stream: Stream, lines: Sequence[tuple[int, str]], *, n
     def work(connection: Connection) -> int:
         values = {"first": lines[0][0], "last": lines[-1][0], "count": len(lines), "size": size}
         newest = connection.execute(_APPENDED, {**values, "row_id": stream.id, "now": now})
-        sequence = int(newest.scalar_one())
+        sequence = newest.scalar_one_or_none()
+        if sequence is None:
+            raise StreamGone(stream.name)
         first = sequence - len(lines) + 1
         rows = [
             (stream.id, when, first + index, now, text) for index, (when, text) in enumerate(lines)
@@ -277,11 +286,11 @@ def streams_within(
     prefix: str = "",
     names: Sequence[str] = (),
 ) -> Iterator[Stream]:
-    """Streams that may hold events of a window, by their first event, read in bounded pieces."""
-    since = max(window.start, window.after[0] if window.after else 0)
-    until = min(window.end, window.before[0] + 1 if window.before else TIME_MAX)
+    """Streams that may hold events of a window's times, by their first event, read in bounded pieces."""
     statement = select(streams).where(
-        _columns.log_group == log_group, _columns.last_time >= since, _columns.first_time < until
+        _columns.log_group == log_group,
+        _columns.last_time >= window.start,
+        _columns.first_time < window.end,
     )
     if prefix:
         statement = statement.where(*_begins_with(prefix))
@@ -341,9 +350,7 @@ def purge_older(telemetry: Store, log_group: str, before: int, *, rows_max: int 
     removed = 0
     for stream in streams_within(telemetry, log_group, Window(end=before)):
         while removed < rows_max:
-            count = _remove(
-                telemetry, stream.id, before, min(READ_ROWS_MAX, rows_max - removed)
-            )
+            count = _remove(telemetry, stream.id, before, min(READ_ROWS_MAX, rows_max - removed))
             if count == 0:
                 break
             removed += count

@@ -138,9 +138,9 @@ class MetricQuery:
 _BY_IDENTITY = Statement(
     select(metrics.c.id, metrics.c.last_seen).where(metrics.c.identity == bindparam("identity"))
 )
-_BUCKET = ((points.c.time - bindparam("origin", type_=BigInteger)) // bindparam(
-    "period", type_=BigInteger
-)).label("bucket")
+_BUCKET = (
+    (points.c.time - bindparam("origin", type_=BigInteger)) // bindparam("period", type_=BigInteger)
+).label("bucket")
 _IN_RANGE = (
     points.c.metric == bindparam("metric"),
     points.c.time >= bindparam("start"),

@@ -248,6 +248,12 @@ class Tree:
         base = prefix[: prefix.rfind("/") + 1]
         segments = base[:-1].split("/") if base else []
         top = "/".join([self.root, *map(path_of_segment, segments)])
+        yield from self._walk(top, base, prefix, after, delimited=delimited)
+
+    def _walk(
+        self, top: str, base: str, prefix: str, after: str, *, delimited: bool
+    ) -> Iterator[tuple[str, str]]:
+        """Walk below the directory `top`, which holds the keys that begin with `base`."""
         stack = [self._level(top, base, prefix, after)]
         while stack:
             directory, start, names, paths = stack[-1]
@@ -267,8 +273,7 @@ class Tree:
             if not delimited:
                 stack.append(self._level(below, key, prefix, after))
                 continue
-            rest = after[len(key) :] if after.startswith(key) else ""
-            if next(Tree(below, self._listings).walk("", rest), None):
+            if next(self._walk(below, key, key, after, delimited=False), None):
                 yield key, ""
 
     def _level(

@@ -39,12 +39,27 @@ class Bench:
         self.executor = executor
         self.home = home
         self._count = 0
+        self._directories: list[Path] = []
+
+    def close(self) -> None:
+        """End and forget what the tests left."""
+        self.executor.halt(self._directories)
+        for directory in self._directories:
+            wait_for(lambda place=directory: self.forgotten(place), f"the end of {directory}")
+
+    def forgotten(self, directory: Path) -> bool:
+        try:
+            self.executor.forget([directory])
+        except RuntimeError:
+            return False
+        return True
 
     def spec(self, script: str, **changes: Any) -> dict[str, Any]:
         """A host that runs a shell script; `changes` replace members of the spec."""
         self._count += 1
         host = changes.pop("host", "algo-1")
         shared = changes.pop("shared", None) or self.home / "work" / f"w{self._count}" / "g1"
+        self._directories.append(shared / host)
         return {
             "version": 1,
             "work": f"arn:aws:sagemaker:us-east-1:123456789012:training-job/job-{self._count}",
@@ -138,7 +153,9 @@ class ExecutorContract:
     def bench(cls, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Bench]:
         home = tmp_path_factory.mktemp("home")
         executor = cls.make_executor(home)
-        yield Bench(executor, home)
+        bench = Bench(executor, home)
+        yield bench
+        bench.close()
         cls.close_executor(executor)
 
     # Endings --------------------------------------------------------------------------------------
@@ -350,17 +367,9 @@ class ExecutorContract:
             bench.executor.forget([directory])
         bench.executor.halt([directory])
         bench.end(directory)
-        wait_for(lambda: self._forgotten(bench, directory), "the end of the runner")
-        bench.executor.forget([directory])
+        wait_for(lambda: bench.forgotten(directory), "the end of the runner")
         assert not directory.exists()
         assert bench.observe(directory) == Absent()
-
-    def _forgotten(self, bench: Bench, directory: Path) -> bool:
-        try:
-            bench.executor.forget([directory])
-        except RuntimeError:
-            return False
-        return True
 
     # Surroundings -----------------------------------------------------------------------------------
 

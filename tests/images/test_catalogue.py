@@ -111,7 +111,7 @@ def test_the_nearest_scikit_learn_is_chosen(tag, versions, python, version):
 
 
 def test_a_host_without_a_fitting_python_is_told(settings):
-    with pytest.raises(UnknownImage, match="runs on Python 3.13"):
+    with pytest.raises(UnknownImage, match=r"runs on Python 3\.13"):
         xgboost.resolve(parse("sagemaker-xgboost:3.0-5"), interpreters("3.8"))
 
 

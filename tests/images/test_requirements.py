@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import subprocess
 import sys
+import zipfile
 from pathlib import Path
 
 import pytest
@@ -57,8 +58,6 @@ def test_the_same_requirements_are_installed_once(settings, prefix):
 
 
 def test_a_wheel_beside_the_file_is_installed_and_its_content_counts(settings, prefix, tmp_path):
-    import zipfile
-
     for version in ("1", "2"):
         with zipfile.ZipFile(tmp_path / "mine-1.0-py3-none-any.whl", "w") as wheel:
             wheel.writestr("mine.py", f"VERSION = {version}\n")

@@ -23,7 +23,7 @@ def test_the_folder_is_made_once_and_holds_only_what_runs_in_jobs(settings):
     names = {path.name for path in (place / "clary").iterdir()}
     assert names == {"__init__.py", "workloads", "runner"}
     assert not list(place.rglob("__pycache__"))
-    assert [path for path in place.parent.iterdir()] == [place]
+    assert list(place.parent.iterdir()) == [place]
 
 
 def test_the_code_runs_from_there_alone(settings):

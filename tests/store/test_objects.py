@@ -44,7 +44,7 @@ def test_keys_that_no_file_system_can_hold_are_kept_side_by_side(
     assert keys_of(store) == sorted(AWKWARD)
     for key in order:
         store.delete("bkt", key)
-    assert os.listdir(Path(store.root) / "bkt") == []
+    assert list((Path(store.root) / "bkt").iterdir()) == []
 
 
 key_text = st.lists(
@@ -53,7 +53,7 @@ key_text = st.lists(
 
 
 @settings(
-    max_examples=40, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture]
+    max_examples=120, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture]
 )
 @given(
     keys=st.lists(key_text.map("/".join).filter(is_key), unique=True, max_size=12),
@@ -172,7 +172,7 @@ def test_temporary_files_of_the_dead_are_removed_and_those_of_the_living_stay(
         writer.write(b"half")
         Objects(store.root)
         assert not dead.exists() and Path(writer.path).exists()
-    assert os.listdir(store.temporary) == []
+    assert list(Path(store.temporary).iterdir()) == []
 
 
 def test_a_full_disk_is_a_clear_error_and_leaves_no_file(
@@ -187,7 +187,7 @@ def test_a_full_disk_is_a_clear_error_and_leaves_no_file(
         store.put("bkt", "k", b"new")
     monkeypatch.undo()
     assert (caught.value.code, caught.value.status) == ("QuotaExceeded", 400)
-    assert os.listdir(store.temporary) == [] and store.read("bkt", "k") == b"old"
+    assert list(Path(store.temporary).iterdir()) == [] and store.read("bkt", "k") == b"old"
 
 
 def test_readers_and_writers_of_one_key_see_whole_objects(store: Objects) -> None:

@@ -15,7 +15,7 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, Protocol
 
-from awscrt import checksums as crt
+from anycrc import Model
 
 from clary.dataplane.objects.errors import invalid_argument
 from clary.model.errors import ApiError
@@ -60,12 +60,14 @@ class Algorithm:
         return PREFIX + self.name.lower()
 
 
+_CRC32, _CRC32C, _CRC64 = Model("CRC32"), Model("CRC32C"), Model("CRC64-NVME")
+
 ALGORITHMS = {
     found.name: found
     for found in (
-        Algorithm("CRC32", 4, lambda: Crc(zlib.crc32, 4), crt.combine_crc32),
-        Algorithm("CRC32C", 4, lambda: Crc(crt.crc32c, 4), crt.combine_crc32c),
-        Algorithm("CRC64NVME", 8, lambda: Crc(crt.crc64nvme, 8), crt.combine_crc64nvme),
+        Algorithm("CRC32", 4, lambda: Crc(zlib.crc32, 4), _CRC32.combine),
+        Algorithm("CRC32C", 4, lambda: Crc(_CRC32C.calc, 4), _CRC32C.combine),
+        Algorithm("CRC64NVME", 8, lambda: Crc(_CRC64.calc, 8), _CRC64.combine),
         Algorithm("SHA1", 20, lambda: hashlib.sha1(usedforsecurity=False)),
         Algorithm("SHA256", 32, hashlib.sha256),
     )

@@ -144,7 +144,13 @@ def _listen_unix(path: str) -> socket.socket:
     if socket_path.is_socket():
         socket_path.unlink()
     listener = socket.socket(socket.AF_UNIX, socket.SOCK_STREAM)
-    listener.bind(path)
+    # The kernel's addresses hold 107 bytes; through an open directory a longer path fits too.
+    folder = os.open(socket_path.parent, os.O_RDONLY | os.O_DIRECTORY)
+    try:
+        short = len(os.fsencode(path)) <= 107
+        listener.bind(path if short else f"/proc/self/fd/{folder}/{socket_path.name}")
+    finally:
+        os.close(folder)
     socket_path.chmod(0o600)
     listener.listen(2048)
     listener.setblocking(False)

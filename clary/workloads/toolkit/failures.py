@@ -10,6 +10,7 @@ TAIL_BYTES = 64 << 10
 MESSAGE_MAX = 700
 COMMAND_MAX = 4096
 TRACEBACK = "Traceback (most recent call last):"
+_MARKS = re.compile(r"\s*[~^]+")
 _FRAME = re.compile(r'^\s+File "')
 
 
@@ -47,7 +48,7 @@ def error_message(stderr: str) -> str:
     for line in body[:end]:
         if _FRAME.match(line):
             frames.append([line])
-        elif frames:
+        elif frames and not _MARKS.fullmatch(line):
             frames[-1].append(line)
     text = error
     for frame in reversed(frames):

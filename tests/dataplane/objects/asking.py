@@ -7,7 +7,12 @@ from collections.abc import Callable
 from typing import Any
 from urllib.parse import urlsplit
 
+from botocore.auth import S3SigV4Auth
+from botocore.awsrequest import AWSRequest
+from botocore.credentials import Credentials
 from botocore.exceptions import ClientError
+
+from tests.dataplane.objects.conftest import Door
 
 
 def refused(call: Callable[..., Any], **parameters: Any) -> tuple[str, int]:
@@ -33,3 +38,12 @@ def fetch(
         return answer.status, {k.lower(): v for k, v in answer.getheaders()}, answer.read()
     finally:
         connection.close()
+
+
+def signed(
+    door: Door, method: str, target: str, body: bytes = b"", user: str = "admin"
+) -> dict[str, str]:
+    """The headers of a signed request to a path (and query) of the door."""
+    request = AWSRequest(method, door.url + target, data=body)
+    S3SigV4Auth(Credentials(*door.keys[user].values()), "s3", "us-east-1").add_auth(request)
+    return dict(request.headers.items())

@@ -37,7 +37,10 @@ def test_another_expected_owner_is_refused(s3: Any, bucket: str) -> None:
         "403",
         403,
     )
-    assert refused(s3.get_object, Bucket=bucket, Key="k", ExpectedBucketOwner="210987654321") == ("AccessDenied", 403)  # fmt: skip
+    assert refused(s3.get_object, Bucket=bucket, Key="k", ExpectedBucketOwner="210987654321") == (
+        "AccessDenied",
+        403,
+    )
 
 
 def test_lists_page_delimit_and_encode(s3: Any, bucket: str) -> None:
@@ -51,7 +54,11 @@ def test_lists_page_delimit_and_encode(s3: Any, bucket: str) -> None:
         pages = s3.get_paginator(name).paginate(
             Bucket=bucket, Delimiter="/", PaginationConfig={"PageSize": 1}
         )
-        found = [x.get("Key") or x["Prefix"] for page in pages for x in (page.get("Contents", []) + page.get("CommonPrefixes", []))]  # fmt: skip
+        found = [
+            x.get("Key") or x["Prefix"]
+            for page in pages
+            for x in (page.get("Contents", []) + page.get("CommonPrefixes", []))
+        ]
         assert found == ["a/", "b c", "b/", "c", "d+é", "e/"]
     first = s3.list_objects(Bucket=bucket, MaxKeys=2, Prefix="a")
     assert [found["Key"] for found in first["Contents"]] == ["a/1", "a/2"]
@@ -72,12 +79,17 @@ def test_versions_through_the_api(s3: Any, bucket: str) -> None:
     one = s3.put_object(Bucket=bucket, Key="k", Body=b"1")["VersionId"]
     two = s3.put_object(Bucket=bucket, Key="k", Body=b"22")["VersionId"]
     assert s3.get_object(Bucket=bucket, Key="k", VersionId=one)["Body"].read() == b"1"
-    copied = s3.copy_object(Bucket=bucket, Key="copy", CopySource={"Bucket": bucket, "Key": "k", "VersionId": one})  # fmt: skip
+    copied = s3.copy_object(
+        Bucket=bucket, Key="copy", CopySource={"Bucket": bucket, "Key": "k", "VersionId": one}
+    )
     assert copied["CopySourceVersionId"] == one
     gone = s3.delete_object(Bucket=bucket, Key="k")
     assert gone["DeleteMarker"] is True
     assert refused(s3.get_object, Bucket=bucket, Key="k") == ("NoSuchKey", 404)
-    assert refused(s3.get_object, Bucket=bucket, Key="k", VersionId=gone["VersionId"]) == ("MethodNotAllowed", 405)  # fmt: skip
+    assert refused(s3.get_object, Bucket=bucket, Key="k", VersionId=gone["VersionId"]) == (
+        "MethodNotAllowed",
+        405,
+    )
     assert refused(s3.get_object, Bucket=bucket, Key="k", VersionId="none") == (
         "NoSuchVersion",
         404,
@@ -99,7 +111,10 @@ def test_configurations_are_kept_and_have_the_defaults_of_new_buckets(s3: Any, b
     ]
     assert refused(s3.get_bucket_cors, Bucket=bucket) == ("NoSuchCORSConfiguration", 404)
     assert refused(s3.get_bucket_tagging, Bucket=bucket) == ("NoSuchTagSet", 404)
-    assert refused(s3.get_bucket_lifecycle_configuration, Bucket=bucket) == ("NoSuchLifecycleConfiguration", 404)  # fmt: skip
+    assert refused(s3.get_bucket_lifecycle_configuration, Bucket=bucket) == (
+        "NoSuchLifecycleConfiguration",
+        404,
+    )
     rules = [{"AllowedMethods": ["GET"], "AllowedOrigins": ["https://*.example.com"]}]
     s3.put_bucket_cors(Bucket=bucket, CORSConfiguration={"CORSRules": rules})
     assert s3.get_bucket_cors(Bucket=bucket)["CORSRules"] == rules
@@ -112,11 +127,16 @@ def test_configurations_are_kept_and_have_the_defaults_of_new_buckets(s3: Any, b
         "Events": ["s3:ObjectCreated:*"],
         "Id": "i",
     }
-    s3.put_bucket_notification_configuration(Bucket=bucket, NotificationConfiguration={"QueueConfigurations": [queue]})  # fmt: skip
+    s3.put_bucket_notification_configuration(
+        Bucket=bucket, NotificationConfiguration={"QueueConfigurations": [queue]}
+    )
     assert s3.get_bucket_notification_configuration(Bucket=bucket)["QueueConfigurations"] == [queue]
     assert s3.get_bucket_acl(Bucket=bucket)["Grants"][0]["Permission"] == "FULL_CONTROL"
     s3.delete_public_access_block(Bucket=bucket)
-    assert refused(s3.get_public_access_block, Bucket=bucket) == ("NoSuchPublicAccessBlockConfiguration", 404)  # fmt: skip
+    assert refused(s3.get_public_access_block, Bucket=bucket) == (
+        "NoSuchPublicAccessBlockConfiguration",
+        404,
+    )
 
 
 def test_a_bucket_policy_is_kept_and_checked(s3: Any, bucket: str) -> None:

@@ -5,20 +5,17 @@ import time
 from pathlib import Path
 
 import pytest
-from botocore.auth import S3SigV4Auth
-from botocore.awsrequest import AWSRequest
-from botocore.credentials import Credentials
 
 from clary.store.objects import Objects
+from tests.dataplane.objects.asking import signed
 from tests.dataplane.objects.conftest import Door, start_door
 
 
 def _begin_put(door: Door, body: bytes, sent: int) -> socket.socket:
     """A signed PUT of which only the first bytes are sent."""
-    request = AWSRequest("PUT", f"{door.url}/bkt/k", data=body)
-    S3SigV4Auth(Credentials(*door.keys["admin"].values()), "s3", "us-east-1").add_auth(request)
+    headers = signed(door, "PUT", "/bkt/k", body)
     head = f"PUT /bkt/k HTTP/1.1\r\nHost: 127.0.0.1:{door.port}\r\nContent-Length: {len(body)}\r\n"
-    head += "".join(f"{name}: {value}\r\n" for name, value in request.headers.items()) + "\r\n"
+    head += "".join(f"{name}: {value}\r\n" for name, value in headers.items()) + "\r\n"
     connection = socket.create_connection(("127.0.0.1", door.port), timeout=20)
     connection.sendall(head.encode() + body[:sent])
     return connection
@@ -95,10 +92,9 @@ def test_a_put_that_asks_first_is_told_to_continue_or_refused_at_once(door: Door
         ("reader", b"HTTP/1.1 403 Forbidden"),
     ):
         body = b"x" * 10
-        request = AWSRequest("PUT", f"{door.url}/bkt/asked", data=body)
-        S3SigV4Auth(Credentials(*door.keys[user].values()), "s3", "us-east-1").add_auth(request)
+        headers = signed(door, "PUT", "/bkt/asked", body, user)
         head = f"PUT /bkt/asked HTTP/1.1\r\nHost: 127.0.0.1:{door.port}\r\nContent-Length: 10\r\nExpect: 100-continue\r\n"
-        head += "".join(f"{name}: {value}\r\n" for name, value in request.headers.items()) + "\r\n"
+        head += "".join(f"{name}: {value}\r\n" for name, value in headers.items()) + "\r\n"
         with socket.create_connection(("127.0.0.1", door.port), timeout=20) as connection:
             connection.sendall(head.encode())
             assert connection.recv(len(expected)) == expected

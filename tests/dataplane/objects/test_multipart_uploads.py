@@ -1,9 +1,13 @@
+import base64
 import hashlib
 import io
+import zlib
 from typing import Any
 
+import pytest
 from boto3.s3.transfer import TransferConfig
 
+from clary.dataplane.objects.checksums import ALGORITHMS, joined
 from tests.dataplane.objects.asking import refused
 
 FIVE = 5 * 1024 * 1024
@@ -54,16 +58,30 @@ def test_parts_become_one_object_with_a_joined_etag(s3: Any, bucket: str) -> Non
 
 def test_a_full_object_checksum_is_joined_from_the_parts(s3: Any, bucket: str) -> None:
     bodies = [b"a" * FIVE, b"b" * 1000]
-    for name in ("CRC32", "CRC32C", "CRC64NVME"):
-        upload, parts = _upload(
-            s3, bucket, bodies, ChecksumAlgorithm=name, ChecksumType="FULL_OBJECT"
-        )
-        s3.complete_multipart_upload(Bucket=bucket, Key="k", UploadId=upload, MultipartUpload={"Parts": parts}, ChecksumType="FULL_OBJECT")  # fmt: skip
-        whole = s3.put_object(
-            Bucket=bucket, Key="whole", Body=b"".join(bodies), ChecksumAlgorithm=name
-        )
-        head = s3.head_object(Bucket=bucket, Key="k", ChecksumMode="ENABLED")
-        assert head[f"Checksum{name}"] == whole[f"Checksum{name}"]
+    upload, parts = _upload(
+        s3, bucket, bodies, ChecksumAlgorithm="CRC32", ChecksumType="FULL_OBJECT"
+    )
+    done = s3.complete_multipart_upload(
+        Bucket=bucket, Key="k", UploadId=upload, MultipartUpload={"Parts": parts}
+    )
+    value = base64.b64encode(zlib.crc32(b"".join(bodies)).to_bytes(4, "big")).decode()
+    assert (done["ChecksumCRC32"], done["ChecksumType"]) == (value, "FULL_OBJECT")
+    head = s3.head_object(Bucket=bucket, Key="k", ChecksumMode="ENABLED")
+    assert head["ChecksumCRC32"] == value
+
+
+@pytest.mark.parametrize("name", ["CRC32", "CRC32C", "CRC64NVME"])
+def test_joining_checksums_equals_computing_them_at_once(name: str) -> None:
+    algorithm = ALGORITHMS[name]
+    parts = [b"first", b"", b"second part", b"3"]
+
+    def of(body: bytes) -> str:
+        digest = algorithm.start()
+        digest.update(body)
+        return base64.b64encode(digest.digest()).decode()
+
+    pairs = [(len(part), of(part)) for part in parts]
+    assert joined(name, "FULL_OBJECT", pairs) == of(b"".join(parts))
 
 
 def test_wrong_completions_are_told_apart(s3: Any, bucket: str) -> None:

@@ -1,11 +1,9 @@
 import base64
 import hashlib
-import zlib
 from datetime import UTC, datetime, timedelta
 from typing import Any
 
 import pytest
-from awscrt import checksums as crt
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
@@ -29,7 +27,11 @@ def test_an_object_comes_back_with_all_that_was_said_of_it(s3: Any, bucket: str)
     got = s3.get_object(Bucket=bucket, Key="a/b.json")
     assert got["Body"].read() == b"{}"
     assert put["ETag"] == got["ETag"] == f'"{hashlib.md5(b"{}").hexdigest()}"'
-    assert (got["ContentType"], got["CacheControl"], got["ContentEncoding"]) == ("application/json", "no-cache", "identity")  # fmt: skip
+    assert (got["ContentType"], got["CacheControl"], got["ContentEncoding"]) == (
+        "application/json",
+        "no-cache",
+        "identity",
+    )
     assert (got["Metadata"], got["TagCount"]) == ({"owner": "me", "empty": ""}, 2)
     assert (got["StorageClass"], got["SSEKMSKeyId"]) == ("STANDARD_IA", "key")
     tags = s3.get_object_tagging(Bucket=bucket, Key="a/b.json")["TagSet"]
@@ -143,29 +145,32 @@ def test_conditions_on_writing(s3: Any, bucket: str) -> None:
     assert refused(s3.delete_object, **ask, IfMatch=etag) == ("PreconditionFailed", 412)
 
 
-def _values(body: bytes) -> dict[str, bytes]:
-    return {
-        "CRC32": zlib.crc32(body).to_bytes(4, "big"),
-        "CRC32C": crt.crc32c(body).to_bytes(4, "big"),
-        "CRC64NVME": crt.crc64nvme(body).to_bytes(8, "big"),
-        "SHA1": hashlib.sha1(body).digest(),
-        "SHA256": hashlib.sha256(body).digest(),
-    }
+# Of b"123456789": the check values that the definitions of the algorithms give.
+CHECKS = {
+    "CRC32": "cbf43926",
+    "CRC32C": "e3069283",
+    "CRC64NVME": "ae8b14860a799888",
+    "SHA1": hashlib.sha1(b"123456789").hexdigest(),
+    "SHA256": hashlib.sha256(b"123456789").hexdigest(),
+}
 
 
 @pytest.mark.parametrize("name", ["CRC32", "CRC32C", "CRC64NVME", "SHA1", "SHA256"])
 def test_a_checksum_is_verified_kept_and_given_back(s3: Any, bucket: str, name: str) -> None:
-    value = base64.b64encode(_values(b"hello")[name]).decode()
-    put = s3.put_object(Bucket=bucket, Key="k", Body=b"hello", **{f"Checksum{name}": value})
+    digest = bytes.fromhex(CHECKS[name])
+    value = base64.b64encode(digest).decode()
+    ask = {"Bucket": bucket, "Key": "k", "Body": b"123456789"}
+    put = s3.put_object(**ask, **{f"Checksum{name}": value})
     assert (put[f"Checksum{name}"], put["ChecksumType"]) == (value, "FULL_OBJECT")
     got = s3.get_object(Bucket=bucket, Key="k", ChecksumMode="ENABLED")
-    assert (got[f"Checksum{name}"], got["Body"].read()) == (value, b"hello")
-    wrong = base64.b64encode(_values(b"other")[name]).decode()
-    ask = {"Bucket": bucket, "Key": "k", "Body": b"hello"}
+    assert (got[f"Checksum{name}"], got["Body"].read()) == (value, b"123456789")
+    wrong = base64.b64encode(digest[::-1]).decode()
     assert refused(s3.put_object, **ask, **{f"Checksum{name}": wrong}) == ("BadDigest", 400)
     assert refused(s3.put_object, **ask, **{f"Checksum{name}": "AAA="}) == ("InvalidRequest", 400)
-    attributes = s3.get_object_attributes(Bucket=bucket, Key="k", ObjectAttributes=["Checksum", "ObjectSize"])  # fmt: skip
-    assert (attributes["Checksum"][f"Checksum{name}"], attributes["ObjectSize"]) == (value, 5)
+    attributes = s3.get_object_attributes(
+        Bucket=bucket, Key="k", ObjectAttributes=["Checksum", "ObjectSize"]
+    )
+    assert (attributes["Checksum"][f"Checksum{name}"], attributes["ObjectSize"]) == (value, 9)
 
 
 def test_content_md5_is_verified(s3: Any, bucket: str) -> None:
@@ -202,7 +207,12 @@ def test_a_copy_keeps_or_replaces_metadata(s3: Any, bucket: str) -> None:
     source = {"Bucket": bucket, "Key": "a b+é"}
     s3.copy_object(Bucket=bucket, Key="kept", CopySource=source)
     kept = s3.get_object(Bucket=bucket, Key="kept", ChecksumMode="ENABLED")
-    assert (kept["Body"].read(), kept["ContentType"], kept["Metadata"], kept["TagCount"]) == (b"1", "text/x", {"m": "1"}, 1)  # fmt: skip
+    assert (kept["Body"].read(), kept["ContentType"], kept["Metadata"], kept["TagCount"]) == (
+        b"1",
+        "text/x",
+        {"m": "1"},
+        1,
+    )
     s3.copy_object(
         Bucket=bucket,
         Key="new",
@@ -216,7 +226,9 @@ def test_a_copy_keeps_or_replaces_metadata(s3: Any, bucket: str) -> None:
     assert refused(s3.copy_object, **itself) == ("InvalidRequest", 400)
     s3.copy_object(**itself, MetadataDirective="REPLACE", Metadata={"n": "2"})
     assert s3.head_object(Bucket=bucket, Key="new")["Metadata"] == {"n": "2"}
-    assert refused(s3.copy_object, Bucket=bucket, Key="c", CopySource=source, CopySourceIfMatch='"x"') == ("PreconditionFailed", 412)  # fmt: skip
+    assert refused(
+        s3.copy_object, Bucket=bucket, Key="c", CopySource=source, CopySourceIfMatch='"x"'
+    ) == ("PreconditionFailed", 412)
     assert refused(s3.copy_object, Bucket=bucket, Key="c", CopySource=f"{bucket}/none") == (
         "NoSuchKey",
         404,
@@ -234,7 +246,10 @@ def test_metadata_and_keys_have_limits(s3: Any, bucket: str) -> None:
         "InvalidTag",
         400,
     )
-    assert refused(s3.put_object, Bucket=bucket, Key="k", Body=b"", ACL="public-read") == ("AccessControlListNotSupported", 400)  # fmt: skip
+    assert refused(s3.put_object, Bucket=bucket, Key="k", Body=b"", ACL="public-read") == (
+        "AccessControlListNotSupported",
+        400,
+    )
 
 
 def test_missing_things_are_named_as_the_sdks_expect(s3: Any, bucket: str) -> None:

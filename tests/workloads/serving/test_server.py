@@ -102,6 +102,19 @@ def test_tcp_is_served_where_no_socket_is_named(start) -> None:
     raise AssertionError(server.log.read_text())
 
 
+def test_a_socket_path_beyond_the_kernels_limit_is_served(start, tmp_path: Path) -> None:
+    folder = tmp_path / ("long" * 30)
+    folder.mkdir()
+    server = start(ready=False, CLARY_SERVE_SOCKET=str(folder / "serve.sock"))
+    handle = os.open(folder, os.O_RDONLY)
+    try:
+        server.path = f"/proc/self/fd/{handle}/serve.sock"
+        server.wait(200)
+        assert server.ask(b"far")[2] == b"far"
+    finally:
+        os.close(handle)
+
+
 def test_a_setting_that_is_no_number_stops_the_server_with_its_name(start) -> None:
     server = start(ready=False, SAGEMAKER_MODEL_SERVER_WORKERS="many")
     assert server.process.wait(DEADLINE) == 1

@@ -9,7 +9,7 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-import xgboost
+from xgboost.callback import TrainingCallback
 
 from clary.workloads.algorithms.gradient_boosting import model_files
 
@@ -26,7 +26,7 @@ def print_line(line: str) -> None:
     sys.stdout.flush()
 
 
-class InOrder(xgboost.callback.TrainingCallback):
+class InOrder(TrainingCallback):
     """Runs callbacks one after the other, all of them in every round.
 
     The library keeps callbacks in a set and stops at the first that ends training, which would
@@ -56,7 +56,7 @@ class InOrder(xgboost.callback.TrainingCallback):
         return any(ends)
 
 
-class MetricLines(xgboost.callback.TrainingCallback):
+class MetricLines(TrainingCallback):
     """Prints the metrics of each round; counts on from the checkpoint that training resumed."""
 
     def __init__(self, first_iteration: int, is_first_host: bool) -> None:
@@ -82,7 +82,7 @@ def _plain(value: Any) -> float:
     return value[0] if isinstance(value, tuple) else value
 
 
-class Checkpoints(xgboost.callback.TrainingCallback):
+class Checkpoints(TrainingCallback):
     """Keeps the newest models in the folder that the platform copies away while training runs."""
 
     def __init__(self, folder: Path, first_iteration: int, is_first_host: bool) -> None:
@@ -101,7 +101,7 @@ class Checkpoints(xgboost.callback.TrainingCallback):
         return False
 
 
-class Termination(xgboost.callback.TrainingCallback):
+class Termination(TrainingCallback):
     """Ends training after the current round once SIGTERM has come, so that the model is whole."""
 
     def __init__(self) -> None:

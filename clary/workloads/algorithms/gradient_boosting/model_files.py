@@ -44,6 +44,7 @@ def load(path: Path) -> xgboost.Booster:
 def _from_pickle(path: Path, content: bytes) -> xgboost.Booster:
     """A pickled Booster or scikit-learn wrapper; also of releases whose pickles no longer open."""
     first: Exception | None = None
+    found: Any
     for unpickle in (pickle.loads, _raw_booster):
         try:
             found = unpickle(content)

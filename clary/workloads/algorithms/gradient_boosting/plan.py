@@ -7,6 +7,7 @@ from dataclasses import dataclass
 from typing import Any
 
 import xgboost
+from xgboost.callback import EarlyStopping
 
 from clary.workloads.algorithms.gradient_boosting.metric_names import COMPUTED, is_maximized
 
@@ -80,7 +81,7 @@ def _metrics(values: Mapping[str, Any]) -> list[str]:
 def early_stopping(plan: Plan) -> Any:
     """Stop when the last metric of the validation data has not improved; keep the best model."""
     metric = plan.early_stopping_metric
-    return xgboost.callback.EarlyStopping(
+    return EarlyStopping(
         rounds=plan.early_stopping_rounds,
         data_name="validation",
         metric_name=metric,
