@@ -52,10 +52,13 @@ class Constant(asyncio.Protocol):
 
 async def constant_server(home: Path, port: int) -> None:
     loop = asyncio.get_running_loop()
-    await loop.create_unix_server(Constant, str(home / "run" / "control.sock"))
-    await loop.create_unix_server(Constant, str(home / "model.sock"))
-    await loop.create_server(Constant, "127.0.0.1", port)
+    servers = [
+        await loop.create_unix_server(Constant, str(home / "run" / "control.sock")),
+        await loop.create_unix_server(Constant, str(home / "model.sock")),
+        await loop.create_server(Constant, "127.0.0.1", port),
+    ]
     await asyncio.Event().wait()
+    del servers  # kept until here: a server that nobody refers to is closed
 
 
 def prepare(home: Path) -> tuple[Settings, dict[str, str]]:
@@ -84,7 +87,8 @@ def signed_headers(settings: Settings, keys: dict[str, str], path: str) -> dict[
         service="sagemaker",
         now=time.time(),
     )
-    return {**headers, **signature}
+    # wrk sends the host itself; twice, it would not be the one that was signed.
+    return {"content-type": headers["content-type"], **signature}
 
 
 def load(

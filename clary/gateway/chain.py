@@ -38,7 +38,10 @@ if TYPE_CHECKING:
 log = logging.getLogger(__name__)
 
 # Calls that every authenticated caller may make about himself.
-_OWN = frozenset({("sts", "GetCallerIdentity"), ("sts", "GetSessionToken"), ("sts", "AssumeRole")})
+_OWN = frozenset(
+    ("sts", name)
+    for name in ("GetCallerIdentity", "GetSessionToken", "GetAccessKeyInfo", "AssumeRole")
+)
 
 
 @dataclass
@@ -119,7 +122,8 @@ class Chain:
             exchange.wire = self._wire(exchange.service, exchange.request)
 
     def authenticate(self, exchange: Exchange) -> None:
-        exchange.principal = self.authenticator.authenticate(exchange.request).principal
+        caller = self.authenticator.authenticate(exchange.request)
+        exchange.principal, exchange.style = caller.principal, caller.style
         if exchange.wire is None:
             raise UnknownOperationException(
                 f"Clary does not know the service {exchange.service!r}."
@@ -139,6 +143,7 @@ class Chain:
             action_of(exchange.service, exchange.operation.name),
             resource_of(exchange, exchange.answer),
             conditions_of(exchange),
+            style=exchange.style,
         )
 
     def validate(self, exchange: Exchange) -> None:

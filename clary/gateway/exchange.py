@@ -13,6 +13,7 @@ if TYPE_CHECKING:
     from botocore.model import OperationModel
 
     from clary.identity.principals import Principal
+    from clary.wire.signature_errors import Style
     from clary.wire.protocols import WireProtocol
 
 
@@ -28,6 +29,7 @@ class Exchange:
     service: str = ""
     wire: WireProtocol | None = None
     principal: Principal | None = None
+    style: Style = "json"  # how the service words its refusals
     operation: OperationModel | None = None
     input: dict[str, Any] = field(default_factory=dict[str, Any])
     answer: Answer | None = None

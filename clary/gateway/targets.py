@@ -60,6 +60,16 @@ _CONDITIONS = {
 }
 
 
+# The entity first that an operation acts upon, where it names several.
+_IAM_ENTITIES = {
+    "UserName": "user",
+    "RoleName": "role",
+    "GroupName": "group",
+    "InstanceProfileName": "instance-profile",
+    "PolicyArn": "policy",
+}
+
+
 def action_of(service: str, operation: str) -> str:
     return f"{_PREFIXES.get(service, service)}:{operation}"
 
@@ -70,6 +80,8 @@ def resource_of(exchange: Exchange, answer: Answer | None) -> str:
     for member in ("ResourceArn", f"{bound.noun}Arn" if bound else "ResourceArn"):
         if str(exchange.input.get(member, "")).startswith("arn:"):
             return str(exchange.input[member])
+    if exchange.service == "iam":
+        return _iam_entity(exchange)
     if exchange.service == "logs" and exchange.input.get("logGroupName"):
         name = exchange.input["logGroupName"]
         return f"arn:aws:logs:{exchange.region}:{exchange.account}:log-group:{name}:*"
@@ -78,6 +90,18 @@ def resource_of(exchange: Exchange, answer: Answer | None) -> str:
     parent, name = parent_in(bound, exchange.input), name_in(bound, exchange.input)
     path = bound.resource.arn_name(f"{parent}/{name}" if parent else name)
     return sagemaker_arn(exchange.region, exchange.account, bound.kind.arn_segment, path)
+
+
+def _iam_entity(exchange: Exchange) -> str:
+    for member, entity in _IAM_ENTITIES.items():
+        name = exchange.input.get(member)
+        if isinstance(name, str) and name:
+            return (
+                name
+                if name.startswith("arn:")
+                else f"arn:aws:iam::{exchange.account}:{entity}/{name}"
+            )
+    return "*"
 
 
 def conditions_of(exchange: Exchange) -> dict[str, Any]:

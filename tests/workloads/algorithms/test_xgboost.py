@@ -38,6 +38,17 @@ print(json.dumps([float(roc_auc_score(test[:, 0], scores)), scores.tolist()]))
 """
 
 
+# A pickle as releases before 1.3 wrote it: the old binary model in the state of a Booster.
+OLD_PICKLE = """
+import pickle, sys
+import xgboost
+booster = xgboost.Booster(model_file=sys.argv[1])
+raw = booster.save_raw("deprecated")
+xgboost.Booster.__getstate__ = lambda self: {"handle": raw, "feature_names": None}
+pickle.dump(booster, open(sys.argv[2], "wb"))
+"""
+
+
 def cancer() -> numpy.ndarray:
     features, labels = load_breast_cancer(return_X_y=True)
     return numpy.column_stack([labels, features])
@@ -72,6 +83,22 @@ class TestXGBoost3(XGBoostContract):
 
 class TestXGBoost1(XGBoostContract):
     image = f"{REPOSITORY}:1.7-1"
+
+    def test_a_pickle_of_an_old_release_is_served(self, workshop, trained, endpoint, tmp_path):
+        python = str(workshop.prefix / "bin" / "python")
+        source = str(trained.model / "xgboost-model")
+        target = str(tmp_path / "xgboost-model")
+        subprocess.run(
+            [python, "-W", "ignore", "-c", OLD_PICKLE, source, target],
+            check=True,
+            timeout=SECONDS_MAX,
+        )
+        body = csv_rows.write(self.features()[:5])
+        old = workshop.serve(tmp_path)
+        try:
+            assert old.ask(body, "text/csv").body == endpoint.ask(body, "text/csv").body
+        finally:
+            old.close()
 
 
 @pytest.fixture(scope="module")
