@@ -200,14 +200,16 @@ def _steps(selector: str) -> list[str | int]:
 
 
 def _at(document: Any, steps: list[str | int]) -> Any:
+    found: Any = document
     for step in steps:
         holder = dict if isinstance(step, str) else list
-        if not isinstance(document, holder):
+        if not isinstance(found, holder):
             return _ABSENT
-        if step not in (document if holder is dict else range(len(document))):
+        inside: Any = found
+        if step not in (inside if holder is dict else range(len(inside))):
             return _ABSENT
-        document = document[step]
-    return document
+        found = inside[step]
+    return found
 
 
 def _compared(steps: list[str | int], sign: str, text: str, *, quoted: bool) -> Condition:

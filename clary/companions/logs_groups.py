@@ -25,10 +25,9 @@ PURGE_ROWS = (
     50_000  # that one DeleteLogGroup or DeleteLogStream removes at once; `purge` does the rest
 )
 # PutRetentionPolicy documents these and no others.
-RETENTION_DAYS = frozenset(
-    int(days)
-    for days in "1 3 5 7 14 30 60 90 120 150 180 365 400 545 731 1096 1827 2192 2557 2922 3288 3653".split()
-)
+RETENTION_MONTHS_DAYS = (30, 60, 90, 120, 150, 180, 365, 400, 545)
+RETENTION_YEARS_DAYS = (731, 1096, 1827, 2192, 2557, 2922, 3288, 3653)
+RETENTION_DAYS = frozenset({1, 3, 5, 7, 14, *RETENTION_MONTHS_DAYS, *RETENTION_YEARS_DAYS})
 
 
 def invalid(message: str) -> ApiError:

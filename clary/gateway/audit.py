@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import logging
-import queue
 import threading
 from datetime import UTC, datetime
 from pathlib import Path
@@ -15,40 +14,54 @@ from clary.gateway.exchange import Exchange
 
 log = logging.getLogger(__name__)
 
-QUEUE_RECORDS_MAX = 50_000
+WAITING_RECORDS_MAX = 5_000
+FLUSH_SECONDS = 0.2
 _READS = ("Describe", "List", "Get", "Search", "Query", "Batch", "Head", "Filter")
 _SECRETS = ("password", "secret", "token", "hyperparameters", "environment", "plaintext")
 
 
 class Trail:
-    """Records wait in a bounded queue; when it is full the caller waits, since a call must not go unrecorded."""
+    """Records wait for a moment and are written together: waking a thread for each would cost every call.
+
+    What waits is bounded: a caller who finds too much of it writes it himself.
+    """
 
     def __init__(self, folder: Path) -> None:
         self._folder = folder
-        self._queue: queue.Queue[dict[str, Any] | None] = queue.Queue(QUEUE_RECORDS_MAX)
-        self._thread = threading.Thread(target=self._write, name="audit", daemon=True)
+        self._waiting: list[dict[str, Any]] = []
+        self._guard = threading.Lock()
+        self._closing = threading.Event()
+        self._thread = threading.Thread(target=self._run, name="audit", daemon=True)
         self._thread.start()
 
     def record(self, exchange: Exchange) -> None:
-        if exchange.principal is not None and exchange.operation is not None:
-            self._queue.put(audit_record(exchange))
+        if exchange.principal is None or exchange.operation is None:
+            return
+        self._waiting.append(audit_record(exchange))
+        if len(self._waiting) >= WAITING_RECORDS_MAX:
+            self._flush()
 
     def close(self) -> None:
-        self._queue.put(None)
+        self._closing.set()
         self._thread.join(timeout=10)
 
-    def _write(self) -> None:
-        ended = False
-        while not ended:
-            records = [self._queue.get()]
-            while len(records) < 1_000 and not self._queue.empty():
-                records.append(self._queue.get_nowait())
-            ended = None in records
+    def _run(self) -> None:
+        while not self._closing.wait(FLUSH_SECONDS):
+            self._flush()
+        self._flush()
+
+    def _flush(self) -> None:
+        with self._guard:
+            records, self._waiting = self._waiting, []
+            if not records:
+                return
             try:
-                self._append([record for record in records if record is not None])
+                self._append(records)
             except OSError:
                 log.exception(
-                    "the audit trail could not be written; is the disk of %s full?", self._folder
+                    "%d calls are missing in the audit trail; is the disk of %s full?",
+                    len(records),
+                    self._folder,
                 )
 
     def _append(self, records: list[dict[str, Any]]) -> None:

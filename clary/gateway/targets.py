@@ -60,6 +60,9 @@ _CONDITIONS = {
 }
 
 
+_CONDITION_PATHS = tuple(
+    (key, tuple(tuple(path.split(".")) for path in paths)) for key, paths in _CONDITIONS.items()
+)
 # The entity first that an operation acts upon, where it names several.
 _IAM_ENTITIES = {
     "UserName": "user",
@@ -117,14 +120,19 @@ def conditions_of(exchange: Exchange) -> dict[str, Any]:
         context["aws:TagKeys"] = [tag["Key"] for tag in pairs]
         for tag in pairs:
             context[f"aws:RequestTag/{tag['Key']}"] = str(tag.get("Value", ""))
-    for key, paths in _CONDITIONS.items():
-        values = [str(value) for path in paths for value in _at(exchange.input, path.split("."))]
+    for key, paths in _CONDITION_PATHS:
+        values = [
+            str(value)
+            for path in paths
+            if path[0] in exchange.input
+            for value in _at(exchange.input, path)
+        ]
         if values:
             context[key] = values if len(values) > 1 else values[0]
     return context
 
 
-def _at(value: Any, path: list[str]) -> list[Any]:
+def _at(value: Any, path: tuple[str, ...]) -> list[Any]:
     if isinstance(value, list):
         return [found for one in value for found in _at(one, path)]
     if not path:

@@ -51,6 +51,7 @@ class Authoriser:
         self._clock = clock
         # One tuple, replaced as a whole, so that threads see standings only with their generation.
         self._cache: tuple[int, dict[Principal, Standing]] = (-1, {})
+        self._roles: tuple[int, dict[str, Row | None]] = (-1, {})
 
     def authorise(
         self,
@@ -119,7 +120,13 @@ class Authoriser:
 
     def role_trusts(self, role_arn: str, service: str) -> bool:
         """Whether a role exists and lets a service, such as sagemaker.amazonaws.com, assume it."""
-        role = self.role(role_arn)
+        generation = self._store.rows.generation("iam")
+        if generation != self._roles[0]:
+            self._roles = (generation, {})
+        known = self._roles[1]
+        if role_arn not in known:
+            known[role_arn] = self.role(role_arn)
+        role = known[role_arn]
         if role is None:
             return False
         policy = parse_policy(role.document["AssumeRolePolicyDocument"], "trust")

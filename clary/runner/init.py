@@ -152,11 +152,12 @@ def _reap_forever() -> NoReturn:
         signal.sigwait([signal.SIGCHLD])
 
 
-def open_namespaces(process: int, own_user: bool) -> dict[str, int]:
-    """Descriptors of the namespaces of process 1, by kind; of its user's only where it has one of its own."""
+def open_namespaces(process: int, *, own_user: bool, own_network: bool) -> dict[str, int]:
+    """Descriptors of the namespaces that process 1 has for itself, by kind."""
+    shared = {kind for kind, own in (("user", own_user), ("net", own_network)) if not own}
     found = {}
     for kind in _KINDS:
-        if kind != "user" or own_user:
+        if kind not in shared:
             path = f"/proc/{process}/ns/{kind}"
             found[kind] = os.open(path, os.O_RDONLY | os.O_CLOEXEC)
     return found

@@ -21,7 +21,7 @@ import time
 import traceback
 import types
 from collections.abc import Callable
-from importlib.machinery import SourceFileLoader
+from importlib.machinery import BuiltinImporter, SourceFileLoader
 from typing import Any, NamedTuple, NoReturn
 
 # A fresh interpreter reads these before anything else; a forked one has already read the server's.
@@ -49,6 +49,7 @@ class Invocation(NamedTuple):
     what: str
     arguments: list[str]
     unbuffered: bool
+    executable: str  # what sys.executable is called
 
 
 def invocation(
@@ -70,14 +71,18 @@ def invocation(
         return None
     if not _PYTHON.match(os.path.basename(program)):
         return _console_script(os.path.join(own, os.path.basename(program)), argv, unbuffered, own)
+    executable = os.path.join(own, os.path.basename(program))
+    if not os.path.exists(executable):
+        return None
     rest = list(argv[1:])
     while rest and rest[0] == "-u":
         unbuffered = True
         del rest[0]
     if len(rest) >= 2 and rest[0] in ("-m", "-c"):
-        return Invocation("module" if rest[0] == "-m" else "code", rest[1], rest[2:], unbuffered)
+        kind = "module" if rest[0] == "-m" else "code"
+        return Invocation(kind, rest[1], rest[2:], unbuffered, executable)
     if rest and not rest[0].startswith("-"):
-        return Invocation("script", rest[0], rest[1:], unbuffered)
+        return Invocation("script", rest[0], rest[1:], unbuffered, executable)
     return None
 
 
@@ -91,7 +96,7 @@ def _console_script(path: str, argv: list[str], unbuffered: bool, own: str) -> I
     interpreter = os.fsdecode(first[2:].strip()) if first.startswith(b"#!") else ""
     if os.path.dirname(interpreter) != own or not _PYTHON.match(os.path.basename(interpreter)):
         return None
-    return Invocation("script", path, argv[1:], unbuffered)
+    return Invocation("script", path, argv[1:], unbuffered, interpreter)
 
 
 class Baseline(NamedTuple):
@@ -172,6 +177,7 @@ def _take_environment(asked: Invocation, environment: dict[str, str], held: Base
     sys.stdin = sys.__stdin__ = io.TextIOWrapper(
         io.BufferedReader(io.FileIO(0, "r", closefd=False)), encoding="utf-8"
     )
+    sys.executable = asked.executable
     sys.dont_write_bytecode = bool(environment.get("PYTHONDONTWRITEBYTECODE"))
     sys.path[:] = [path for path in environment.get("PYTHONPATH", "").split(":") if path]
     sys.path += held.path
@@ -208,6 +214,7 @@ def _run_main(asked: Invocation) -> None:
     elif asked.kind == "code":
         sys.argv[:] = ["-c", *asked.arguments]
         sys.path.insert(0, "")
+        main.__loader__ = BuiltinImporter
         exec(compile(asked.what, "<string>", "exec"), main.__dict__)
     elif os.path.isfile(asked.what) and not asked.what.endswith((".zip", ".pyz")):
         sys.argv[:] = [asked.what, *asked.arguments]

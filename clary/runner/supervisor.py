@@ -117,7 +117,8 @@ def _start_warm(
     process = init.start_guardian(recipe, far, unwanted)
     try:
         _await_root(near)
-        spaces = init.open_namespaces(process, own_user)
+        own_network = recipe["network"] == "none"
+        spaces = init.open_namespaces(process, own_user=own_user, own_network=own_network)
         names = [*spaces, "report", "output", "error"] + ["group"] * len(outlets.groups)
         given = [*spaces.values(), far.fileno(), outlets.output, outlets.error, *outlets.groups]
         asked = {key: recipe[key] for key in ("argv", "environment", "directory", "rlimits")}

@@ -63,8 +63,11 @@ class Watch:
         elif source is self._child.server:
             self._hear_server()
         elif source == self._program:
-            # Its parent is gone, and it ended without a word of its own.
-            self._failed = "the fork server ended, so it is not known how the program did"
+            self._sources.remove(source)
+            while self._child.report in self._sources and self._status is None:
+                self._hear_sandbox()  # what it said last
+            if self._status is None and not self._failed:
+                self._failed = "the fork server ended, so it is not known how the program did"
             self._end_warm()
         else:
             with contextlib.suppress(BlockingIOError):

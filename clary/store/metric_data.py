@@ -30,6 +30,7 @@ from sqlalchemy import (
     delete,
     func,
     insert,
+    literal,
     select,
     update,
 )
@@ -146,18 +147,23 @@ _IN_RANGE = (
     points.c.time >= bindparam("start"),
     points.c.time < bindparam("end"),
 )
+_TOTALS = (
+    func.sum(points.c.count),
+    func.sum(points.c.sum),
+    func.min(points.c.minimum),
+    func.max(points.c.maximum),
+)
 _STATISTICS = Statement(
-    select(
-        _BUCKET,
-        points.c.unit,
-        func.sum(points.c.count),
-        func.sum(points.c.sum),
-        func.min(points.c.minimum),
-        func.max(points.c.maximum),
-    )
+    select(_BUCKET, points.c.unit, *_TOTALS)
     .where(*_IN_RANGE)
     .group_by("bucket", points.c.unit)
     .order_by("bucket", points.c.unit)
+)
+_ANY_UNIT = Statement(
+    select(_BUCKET, literal("").label("unit"), *_TOTALS)
+    .where(*_IN_RANGE)
+    .group_by("bucket")
+    .order_by("bucket")
 )
 _ROWS = Statement(
     select(
@@ -224,22 +230,39 @@ def find(telemetry: Store, metric: Metric) -> int | None:
 
 
 def statistics(
-    telemetry: Store, metric: int, start: int, end: int, *, period: int, origin: int = 0
+    telemetry: Store,
+    metric: int,
+    start: int,
+    end: int,
+    *,
+    period: int,
+    origin: int = 0,
+    any_unit: bool = False,
 ) -> list[Period]:
-    """What was measured in [start, end), period by period and unit by unit; empty periods are left out."""
+    """What was measured in [start, end), period by period; empty periods are left out.
+
+    Each unit has periods of its own; with `any_unit` they are added up, and the unit is "".
+    """
     values = {"metric": metric, "start": start, "end": end, "period": period, "origin": origin}
-    found = telemetry.database.fetch(_STATISTICS, values)
+    found = telemetry.database.fetch(_ANY_UNIT if any_unit else _STATISTICS, values)
     return [Period(origin + bucket * period, *rest) for bucket, *rest in found]
 
 
 def samples(
-    telemetry: Store, metric: int, start: int, end: int, *, period: int, origin: int = 0
+    telemetry: Store,
+    metric: int,
+    start: int,
+    end: int,
+    *,
+    period: int,
+    origin: int = 0,
+    any_unit: bool = False,
 ) -> dict[tuple[int, str], Samples | None]:
     """The weighted values of each (period, unit), for percentiles; None where some were not kept."""
     found: dict[tuple[int, str], list[Samples] | None] = {}
     values = {"metric": metric, "start": start, "end": end}
     for when, unit, count, minimum, maximum, kept in telemetry.database.fetch(_ROWS, values):
-        key = (origin + (when - origin) // period * period, unit)
+        key = (origin + (when - origin) // period * period, "" if any_unit else unit)
         group = found.setdefault(key, [])
         own = _samples_of(count, minimum, maximum, kept)
         if own is None:

@@ -16,6 +16,7 @@ from clary.store.connections import Database, Statement
 from clary.store.tables import events, generations, resources
 
 PAGE_ROWS_MAX = 10_000
+GENERATION_SECONDS = 0.005
 
 
 class RowExists(Exception):
@@ -136,6 +137,8 @@ class Rows:
     def __init__(self, database: Database, clock: Callable[[], float] = time.time) -> None:
         self._database = database
         self._clock = clock
+        # Generations by name, each with the moment until which it is believed.
+        self._generations: dict[str, tuple[int, float]] = {}
 
     def insert(self, row: Row, *happened: Event) -> Row:
         """Add a row; raise RowExists if its identity is taken."""
@@ -147,6 +150,7 @@ class Rows:
                 # psycopg has no lastrowid: the identity is read back where it matters.
                 row.id = getattr(run(_INSERT, _values(row)), "lastrowid", 0) or 0
                 self._record(run, row, happened)
+            self._generations.pop(row.kind.partition(":")[0], None)
         except (sqlite3.IntegrityError, IntegrityError) as problem:
             raise RowExists(f"{row.kind} {row.name}") from problem
         except Exception as problem:
@@ -182,6 +186,7 @@ class Rows:
                 row.version = before
                 raise RowChanged(f"{row.kind} {row.name}")
             self._record(run, row, happened)
+        self._generations.pop(row.kind.partition(":")[0], None)
         return row
 
     def delete(self, row: Row, *happened: Event) -> None:
@@ -190,6 +195,7 @@ class Rows:
             if run(_DELETE, {"row_id": row.id, "row_version": row.version}).rowcount != 1:
                 raise RowChanged(f"{row.kind} {row.name}")
             self._record(run, row, happened)
+        self._generations.pop(row.kind.partition(":")[0], None)
 
     def every(
         self, kind: str, *, account: str = "", region: str = "", parent: str | None = None
@@ -237,9 +243,18 @@ class Rows:
         return self.by_id(row_id)
 
     def generation(self, name: str) -> int:
-        """A number that grows with every write to the kinds of a service, such as "iam": caches compare it."""
+        """A number that grows with every write to the kinds of a service, such as "iam": caches compare it.
+
+        A write of this process shows at once, one of another process after GENERATION_SECONDS.
+        """
+        now = time.monotonic()
+        value, until = self._generations.get(name, (0, 0.0))
+        if now < until:
+            return value
         found = self._database.fetch(_GENERATION, {"name": name})
-        return found[0][0] if found else 0
+        value = found[0][0] if found else 0
+        self._generations[name] = (value, now + GENERATION_SECONDS)
+        return value
 
     def record(self, kind: str, arn: str, happened: Event) -> None:
         """Append an event that changes no row."""

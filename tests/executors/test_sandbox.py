@@ -73,8 +73,8 @@ def open_home() -> Iterator[Path]:
 
 
 @pytest.mark.skipif(not FOUND.root, reason="this run is one of an ordinary user already")
-@pytest.mark.parametrize("mode", ["TestNamespaces", "TestBubblewrap", "TestPlain"])
-def test_an_ordinary_user_has_the_same_contract(mode: str, open_home: Path) -> None:
+@pytest.mark.parametrize("tests", ["TestNamespaces", "TestBubblewrap", "TestPlain", "warm"])
+def test_an_ordinary_user_has_the_same_contract(tests: str, open_home: Path) -> None:
     setpriv, python = shutil.which("setpriv"), "/usr/bin/python3"
     packages = next((path for path in sys.path if path.endswith("site-packages")), "")
     if setpriv is None or not Path(python).exists():
@@ -83,9 +83,15 @@ def test_an_ordinary_user_has_the_same_contract(mode: str, open_home: Path) -> N
     asked = subprocess.run([python, "-V"], capture_output=True, text=True, check=True).stdout
     if f" {version}." not in asked:
         pytest.skip(f"{python} is not Python {version}")
-    command = [setpriv, f"--reuid={NOBODY}", f"--regid={NOBODY}", "--clear-groups", python]
-    command += ["-m", "pytest", "-p", "no:cacheprovider", "-q", "--basetemp", str(open_home / "t")]
-    command += [str(Path(__file__)), "-k", mode]
+    prefix = open_home / "environment"
+    subprocess.run([python, "-m", "venv", "--without-pip", str(prefix)], check=True)
+    command = [setpriv, f"--reuid={NOBODY}", f"--regid={NOBODY}", "--clear-groups"]
+    command += [str(prefix / "bin" / "python"), "-m", "pytest", "-p", "no:cacheprovider", "-q"]
+    command += ["--basetemp", str(open_home / "t")]
+    if tests == "warm":
+        command += [str(ROOT / "tests" / "runner" / "test_fork_server.py"), "--noconftest"]
+    else:
+        command += [str(Path(__file__)), "-k", tests]
     environment = {
         "PATH": "/usr/bin:/bin",
         "HOME": str(open_home),

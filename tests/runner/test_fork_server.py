@@ -116,7 +116,7 @@ def test_every_way_to_end_has_the_exit_code_and_words_of_a_fresh_interpreter(
     warm: Warm, script: str, code: int, last: str | None
 ) -> None:
     outcome, lines = warm.run(["python", "-c", script])
-    assert outcome["exit_code"] == code
+    assert outcome["exit_code"] == code, outcome
     assert (lines[-1] if lines else None) == last
     assert lines == warm.run(["python", "-c", script], warm=False)[1]
 
@@ -251,7 +251,7 @@ def test_programs_outlive_their_fork_server_and_still_report(
     os.kill(_server_of(socket), signal.SIGKILL)
     (directory / "ml" / "go").touch()
     outcome = bench.end(directory)
-    assert (outcome["result"], outcome["exit_code"]) == ("failure", 6)
+    assert (outcome["exit_code"], outcome["failure"]) == (6, ", exit code: 6")
     # Without a server the next program starts afresh, and a new server can be had.
     assert warm.run(["python", "-c", f"import sys; print({MARK!r} in sys.modules)"])[1] == ["False"]
     assert executor.warm(Path(sys.prefix), [MARK]) == socket

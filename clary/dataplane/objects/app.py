@@ -54,7 +54,7 @@ class ObjectsApp:
         request = S3Request(scope["method"], "", "", {}, {}, None, receive)  # type: ignore[arg-type]
         try:
             request = parse(scope, receive)
-            operation = self._admit(request)
+            operation = admit(self.service, request)
             if operation is None:
                 answer = preflight(self.service, request)
             elif operation.timed:
@@ -67,32 +67,6 @@ class ObjectsApp:
         except Exception as problem:  # noqa: BLE001  the one place where S3's failures become answers
             answer = error_answer(as_api_error(problem, request), request)
         await self._send(request, answer, send)
-
-    def _admit(self, request: S3Request) -> Operation | None:
-        """The operation, once the caller is known and allowed; None for a browser's preflight."""
-        if request.method == "OPTIONS":
-            return None
-        operation, name = find(request)
-        form = operation is not None and operation.name == "PostObject"
-        headers = request.headers
-        signed = "authorization" in headers or "X-Amz-" in request.wire.query
-        if not form and (signed or "AWSAccessKeyId" in request.query):
-            request.caller = self.service.authenticator.authenticate(
-                request.wire, check_body=False, style="s3"
-            )
-        owner = headers.get("x-amz-expected-bucket-owner")
-        if owner and owner != self.service.account:
-            raise access_denied()
-        if operation is None:
-            if request.caller is None:
-                raise access_denied()
-            raise not_implemented(name)
-        if operation.action:
-            action = operation.action
-            if operation.version_action and request.version_id:
-                action = operation.version_action
-            self.service.authorise(request, f"s3:{action}", request.bucket, request.key)
-        return operation
 
     async def _perform(self, operation: Operation, request: S3Request) -> Answer:
         if operation.threaded:
@@ -174,6 +148,33 @@ class ObjectsApp:
         loop = asyncio.get_running_loop()
         size = min(STREAM_BYTES, end - at)
         return loop.run_in_executor(self.service.pool, os.pread, descriptor, size, at)
+
+
+def admit(service: Service, request: S3Request) -> Operation | None:
+    """The operation, once the caller is known and allowed; None for a browser's preflight."""
+    if request.method == "OPTIONS":
+        return None
+    operation, name = find(request)
+    form = operation is not None and operation.name == "PostObject"
+    headers = request.headers
+    signed = "authorization" in headers or "X-Amz-" in request.wire.query
+    if not form and (signed or "AWSAccessKeyId" in request.query):
+        request.caller = service.authenticator.authenticate(
+            request.wire, check_body=False, style="s3"
+        )
+    owner = headers.get("x-amz-expected-bucket-owner")
+    if owner and owner != service.account:
+        raise access_denied()
+    if operation is None:
+        if request.caller is None:
+            raise access_denied()
+        raise not_implemented(name)
+    if operation.action:
+        action = operation.action
+        if operation.version_action and request.version_id:
+            action = operation.version_action
+        service.authorise(request, f"s3:{action}", request.bucket, request.key)
+    return operation
 
 
 def _start(request: S3Request, status: int, headers: dict[str, str]) -> dict[str, object]:

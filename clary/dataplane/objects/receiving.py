@@ -75,7 +75,8 @@ async def into_writer(
     return trailers
 
 
-async def _chunk(request: S3Request) -> tuple[bytes, bool]:
+async def chunk(request: S3Request) -> tuple[bytes, bool]:
+    """The next piece of the body as it arrives, and whether there is more; ClientGone if it breaks off."""
     request.received = True
     message = await request.receive()
     if message["type"] != "http.request":
@@ -86,7 +87,7 @@ async def _chunk(request: S3Request) -> tuple[bytes, bool]:
 async def _inline(request: S3Request, body: Body, writer: ObjectWriter) -> None:
     more = True
     while more:
-        data, more = await _chunk(request)
+        data, more = await chunk(request)
         _feed([data], body, writer)
 
 
@@ -108,7 +109,7 @@ async def _overlapped(
     size, more = 0, True
     try:
         while more:
-            data, more = await _chunk(request)
+            data, more = await chunk(request)
             batch.append(data)
             size += len(data)
             if size < BATCH_BYTES and more:
@@ -132,7 +133,7 @@ async def document(request: S3Request) -> bytes:
     found = bytearray()
     more = True
     while more:
-        data, more = await _chunk(request)
+        data, more = await chunk(request)
         for piece in body.feed(data):
             found += piece
         if len(found) > DOCUMENT_BYTES_MAX:

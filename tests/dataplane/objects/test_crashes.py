@@ -93,7 +93,8 @@ def test_a_put_that_asks_first_is_told_to_continue_or_refused_at_once(door: Door
     ):
         body = b"x" * 10
         headers = signed(door, "PUT", "/bkt/asked", body, user)
-        head = f"PUT /bkt/asked HTTP/1.1\r\nHost: 127.0.0.1:{door.port}\r\nContent-Length: 10\r\nExpect: 100-continue\r\n"
+        head = f"PUT /bkt/asked HTTP/1.1\r\nHost: 127.0.0.1:{door.port}\r\n"
+        head += "Content-Length: 10\r\nExpect: 100-continue\r\n"
         head += "".join(f"{name}: {value}\r\n" for name, value in headers.items()) + "\r\n"
         with socket.create_connection(("127.0.0.1", door.port), timeout=20) as connection:
             connection.sendall(head.encode())

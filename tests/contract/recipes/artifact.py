@@ -1,0 +1,5 @@
+"""Artifact: lists are filtered by where the entity comes from."""
+
+from tests.contract.recipe import Recipe
+
+recipe = Recipe("Artifact", filters={"SourceUri": lambda shown, ask: shown["Source"]["SourceUri"]})

@@ -1,0 +1,9 @@
+"""DataQualityJobDefinition: of an endpoint, by which its lists are filtered."""
+
+from tests.contract.recipe import Recipe
+
+recipe = Recipe(
+    "DataQualityJobDefinition",
+    values={"DataQualityJobInput.EndpointInput.EndpointName": "watched"},
+    filters={"EndpointName": lambda shown, ask: "watched"},
+)

@@ -1,0 +1,28 @@
+"""EndpointConfig: its variants name a model and either instances or serverless capacity."""
+
+from typing import Any
+
+from tests.contract.asking import Asker
+from tests.contract.inputs import IMAGE, ROLE
+from tests.contract.recipe import Recipe
+
+MODEL = "model-of-config"
+
+
+def a_model(ask: Asker) -> dict[str, Any]:
+    ask.ask(
+        "CreateModel", ModelName=MODEL, ExecutionRoleArn=ROLE, PrimaryContainer={"Image": IMAGE}
+    )
+    return {
+        "ProductionVariants.VariantName": "main",
+        "ProductionVariants.ModelName": MODEL,
+        "ProductionVariants.InstanceType": "ml.m5.large",
+        "ProductionVariants.InitialInstanceCount": 1,
+    }
+
+
+recipe = Recipe(
+    "EndpointConfig",
+    before=a_model,
+    without={"CreateEndpointConfig": ("ProductionVariants.ServerlessConfig",)},
+)

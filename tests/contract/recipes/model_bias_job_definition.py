@@ -1,0 +1,9 @@
+"""ModelBiasJobDefinition: of an endpoint, by which its lists are filtered."""
+
+from tests.contract.recipe import Recipe
+
+recipe = Recipe(
+    "ModelBiasJobDefinition",
+    values={"ModelBiasJobInput.EndpointInput.EndpointName": "watched"},
+    filters={"EndpointName": lambda shown, ask: "watched"},
+)

@@ -1,0 +1,9 @@
+"""ModelQualityJobDefinition: of an endpoint, by which its lists are filtered."""
+
+from tests.contract.recipe import Recipe
+
+recipe = Recipe(
+    "ModelQualityJobDefinition",
+    values={"ModelQualityJobInput.EndpointInput.EndpointName": "watched"},
+    filters={"EndpointName": lambda shown, ask: "watched"},
+)
