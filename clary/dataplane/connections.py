@@ -28,7 +28,7 @@ class HeadTooLarge(Exception):
 class JoinedWrites:
     """A transport that sends the head and the first piece of an answer in one system call.
 
-    uvicorn writes them apart; the second call is a fifth of the door's whole cost of a request.
+    uvicorn writes them apart, and uvloop sends each write at once: two calls and two packets.
     """
 
     __slots__ = ("_held", "_loop", "_transport")

@@ -29,6 +29,8 @@ _SORTS = {
     "modifiedtime": "modified",
     "updatedat": "modified",
     "status": "status",
+    # All rows of a list have one owner, so what is left of this order is that of their making.
+    "accountidowner": "created",
 }
 _PAGING = ("NextToken", "MaxResults", "SortBy", "SortOrder")
 

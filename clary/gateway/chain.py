@@ -77,7 +77,7 @@ class Chain:
         """Answer one request; every failure becomes the error of the service that was asked."""
         exchange = Exchange(request, self._request_id(), self.parts.clock(), self.account)
         try:
-            for step in self.steps:
+            for step in (*self.steps, self.serialise):
                 step(exchange)
         except ApiError as error:
             exchange.error = error
@@ -87,7 +87,8 @@ class Chain:
                 f"Clary met a defect of its own. Its log (clary logs) has the traceback of request "
                 f"{exchange.request_id}."
             )
-        response = self.serialise(exchange)
+        response = self.refuse(exchange) if exchange.error is not None else exchange.response
+        assert response is not None
         self.trail.record(exchange)
         return response
 
@@ -178,13 +179,17 @@ class Chain:
         )
         exchange.output = exchange.answer.handler(call) or {}
 
-    def serialise(self, exchange: Exchange) -> Response:
+    def serialise(self, exchange: Exchange) -> None:
+        assert exchange.wire is not None and exchange.operation is not None
+        exchange.response = exchange.wire.serialise(
+            exchange.operation, exchange.output, exchange.request_id
+        )
+
+    def refuse(self, exchange: Exchange) -> Response:
+        """The error in the protocol of the service, or in SageMaker's where none was found."""
         wire = exchange.wire or self._wire("sagemaker", exchange.request)
-        assert wire is not None
-        if exchange.error is not None:
-            return wire.serialise_error(exchange.operation, exchange.error, exchange.request_id)
-        assert exchange.operation is not None
-        return wire.serialise(exchange.operation, exchange.output, exchange.request_id)
+        assert wire is not None and exchange.error is not None
+        return wire.serialise_error(exchange.operation, exchange.error, exchange.request_id)
 
     def _wire(self, service: str, request: Request) -> WireProtocol | None:
         """The protocol that a request to a service is written in; None for a service that AWS does not have."""

@@ -93,7 +93,7 @@ def _start(recipe: Recipe, outlets: Outlets, held: int, closed: tuple[socket.soc
         near, far = init.report_channel()
         process = init.start(recipe, outlets, far, (held, near, *closed))
         far.close()
-        return Child(process, "namespaces", near, None)
+        return Child(process, "namespaces", near)
     if recipe["mode"] == "bubblewrap":
         return _start_bubblewrap(recipe, outlets, held, closed)
     return _start_plain(recipe, outlets, held, closed)
@@ -125,15 +125,17 @@ def _start_warm(
         channel.send_recipe(server, {**asked, "descriptors": names}, given)
         init.close_all(*spaces.values(), far)
         server.settimeout(_START_SECONDS_MAX)
-        answer = channel.Lines(server).receive()
+        lines = channel.Lines(server)
+        answer = lines.receive()
         if not answer or "forked" not in answer[0]:
             raise RuntimeError(f"the fork server refused: {answer}")
+        lines.put_back(answer[1:])  # a short program may have ended already
     except BaseException:
         # With process 1 dead nothing can run in its namespaces: the runner may try another way.
         os.kill(process, signal.SIGKILL)
         os.waitpid(process, 0)
         raise
-    return Child(process, "warm", near, server)
+    return Child(process, "warm", near, server, lines)
 
 
 def _await_root(near: socket.socket) -> None:
@@ -162,7 +164,7 @@ def _start_bubblewrap(
             argv = ["bwrap", "--args", str(arguments), "--", *recipe["argv"]]
             os.execve(bubblewrap.find() or "/usr/bin/bwrap", argv, {})
     far.close()
-    return Child(process, "bubblewrap", near, None)
+    return Child(process, "bubblewrap", near)
 
 
 def _start_plain(
@@ -181,7 +183,7 @@ def _start_plain(
         except BaseException as problem:  # noqa: BLE001  (a forked child must end here)
             os.write(2, (f"cannot start: {problem}\n").encode(errors="replace"))
         os._exit(126)
-    return Child(process, "plain", None, None)
+    return Child(process, "plain", None)
 
 
 def _end_remains() -> None:

@@ -21,7 +21,8 @@ class Child(NamedTuple):
     process: int
     mode: str  # namespaces | warm | bubblewrap | plain
     report: socket.socket | None
-    server: socket.socket | None  # the fork server that is a warm program's parent
+    server: socket.socket | None = None  # the fork server that is a warm program's parent
+    server_lines: channel.Lines | None = None
 
 
 class Watch:
@@ -33,7 +34,6 @@ class Watch:
         self._sources: list[Any] = [connection, wake]
         self._sources += [source for source in (child.report, child.server) if source is not None]
         self._lines = channel.Lines(connection)
-        self._server_lines = channel.Lines(child.server) if child.server else None
         self._sent: list[int] = []
         self._killed = False
         self._failed = ""
@@ -46,6 +46,8 @@ class Watch:
         """Returns what to tell the runner last."""
         if self._child.report is None:
             self._tell_started(self._child.process)
+        if self._child.server_lines is not None and self._child.server_lines.has_kept():
+            self._hear_server()
         while True:
             for source in select.select(self._sources, [], [])[0]:
                 self._attend(source)
@@ -139,8 +141,8 @@ class Watch:
     # The fork server -------------------------------------------------------------------------------
 
     def _hear_server(self) -> None:
-        assert self._server_lines is not None
-        messages = self._server_lines.receive()
+        assert self._child.server_lines is not None
+        messages = self._child.server_lines.receive()
         if messages is None:
             self._sources.remove(self._child.server)
             if self._status is None and self._program >= 0:

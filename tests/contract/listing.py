@@ -28,7 +28,7 @@ def check_lists(bound: BoundResource, ask: Asker, recipe: Recipe, described: lis
     members = ask.model(operation.name).input_shape
     assert members is not None
     for member, shape in members.members.items():
-        if member not in PAGING:
+        if member not in PAGING and f"{operation.name}.{member}" not in recipe.elsewhere:
             lists.check_filter(member, shape, recipe, described[0])
     for column in getattr(members.members.get("SortBy"), "enum", None) or [""]:
         lists.check_order(column, arns)
@@ -76,7 +76,7 @@ class Lists:
         kind = self.bound.kind
         if member.endswith(("NameContains", "NamePrefix")):
             name = shown[kind.name_member]
-            return name[:9].upper() if member.endswith("Contains") else name[:9], "absent"
+            return name[:8].upper() if member.endswith("Contains") else name[:8], "absent"
         plain = member.removesuffix("Equals")
         if plain in ("Status", f"{kind.noun}Status"):
             plain = kind.status_member
@@ -89,11 +89,12 @@ class Lists:
         ask = {"SortBy": column} if column else {}
         shape = self.ask.model(self.operation).input_shape
         assert shape is not None
-        if "SortOrder" not in shape.members:
+        orders = getattr(shape.members.get("SortOrder"), "enum", [])
+        if not orders:
             return
+        assert [one.lower() for one in orders] == ["ascending", "descending"]
         up, down = (
-            [arn for arn in self.arns(**ask, SortOrder=order) if arn in arns]
-            for order in ("Ascending", "Descending")
+            [arn for arn in self.arns(**ask, SortOrder=order) if arn in arns] for order in orders
         )
         assert sorted(up) == sorted(arns), f"sorted by {column}"
         assert up == down[::-1], f"sorted by {column}"

@@ -40,7 +40,7 @@ class Recipe:
     )
     # The status to wait for before the resource is changed or deleted.
     settles: str = ""
-    # Operations that this round trip cannot ask for, and the tests that do.
+    # Operations (or filters: "ListX.Member") that this round trip cannot ask for, and why or where they are.
     elsewhere: Mapping[str, str] = field(default_factory=dict[str, str])
 
 

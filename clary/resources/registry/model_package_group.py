@@ -5,6 +5,8 @@ from clary.model.errors import ValidationException
 
 model_package_group = Resource(
     "ModelPackageGroup",
+    # There is one account, so no group is of another.
+    filters={"CrossAccountFilterOption": lambda call, row, option: option == "SameAccount"},
     computed={"ModelPackageGroupStatus": lambda row: "Completed"},
     missing=ValidationException("ModelPackageGroup {arn} does not exist."),
     taken=ValidationException("Model Package Group already exists: {arn}"),

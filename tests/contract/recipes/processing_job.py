@@ -7,6 +7,7 @@ recipe = Recipe(
     values={
         "AppSpecification.ContainerEntrypoint": ["python3", "/opt/ml/processing/code/run.py"],
         "ProcessingResources.ClusterConfig.InstanceCount": 2,
+        "ProcessingInputs.InputName": "rows",
         "ProcessingInputs.S3Input.LocalPath": "/opt/ml/processing/input",
         "ProcessingOutputConfig.Outputs.S3Output.LocalPath": "/opt/ml/processing/output",
     },

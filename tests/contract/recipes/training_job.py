@@ -19,4 +19,8 @@ recipe = Recipe(
             "InputDataConfig.DataSource.FileSystemDataSource",
         )
     },
+    elsewhere={
+        "ListTrainingJobs.WarmPoolStatusEquals": "no job keeps a warm pool",
+        "ListTrainingJobs.TrainingPlanArnEquals": "no job runs by a training plan",
+    },
 )
