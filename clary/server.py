@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import logging
+import os
 import signal
 import socket
 import sys
@@ -35,6 +36,7 @@ from clary.reconcile.loop import Loop, Planned
 from clary.settings import Settings
 from clary.store import metric_data
 from clary.store.database import Store
+from clary.store.external_objects import ExternalEndpoint, ExternalObjects
 from clary.store.objects import Objects
 from clary.wire.http import Request, Response
 
@@ -51,7 +53,7 @@ class Server(Parts):
     clock: Callable[[], float] = time.time
     store: Store = field(init=False)
     telemetry: Store = field(init=False)
-    objects: Objects = field(init=False)
+    objects: Objects | ExternalObjects = field(init=False)
     registry: Registry = field(init=False)
 
     def __post_init__(self) -> None:
@@ -60,7 +62,7 @@ class Server(Parts):
         self.settings.run.mkdir(parents=True, exist_ok=True, mode=0o700)
         self.store = _open_store(self.settings, "clary.db", self.clock)
         self.telemetry = _open_store(self.settings, "telemetry.db", self.clock)
-        self.objects = Objects(home / "objects")
+        self.objects = _open_objects(self.settings)
         services = Services()
         self.registry = discover(services, PACKAGES)
         first_start.prepare(self.store, self.settings, self.clock)
@@ -149,6 +151,14 @@ def _planned(registry: Registry) -> dict[str, Planned]:
         for noun, bound in registry.resources.items()
         if bound.resource.plan is not None
     }
+
+
+def _open_objects(settings: Settings) -> Objects | ExternalObjects:
+    if settings.object_store_url:
+        return ExternalObjects(ExternalEndpoint.load(settings.object_store_url, os.environ))
+    return Objects(
+        settings.home / "objects", region=settings.region, durable=settings.objects_durable
+    )
 
 
 def _open_store(settings: Settings, name: str, clock: Callable[[], float]) -> Store:

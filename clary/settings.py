@@ -31,6 +31,9 @@ class Settings:
     executor: str = "sandbox"
     slots: int = 0  # hosts that may run at once; 0 means twice the number of cores
     body_bytes_max: int = 64 * 1024 * 1024  # of one control-plane request
+    objects_durable: bool = (
+        False  # True waits for the disk at every S3 write, as a power cut demands
+    )
     sqlite_synchronous: str = "NORMAL"  # FULL also survives a power cut, at one fsync a write
 
     @staticmethod
@@ -44,12 +47,16 @@ class Settings:
             if not text:
                 continue
             try:
-                found[field.name] = type(field.default)(text)
+                found[field.name] = _parsed(type(field.default), text)
             except ValueError as problem:
                 raise ValueError(f"{variable}={text!r} is not a valid {field.type}") from problem
         found["home"] = Path(found.get("home") or default_home()).expanduser().absolute()  # type: ignore[arg-type]
         found["cache"] = Path(found.get("cache") or default_cache()).expanduser().absolute()  # type: ignore[arg-type]
         return Settings(**found)  # type: ignore[arg-type]
+
+    @property
+    def database(self) -> str:
+        return self.database_url or f"sqlite:///{self.home / 'clary.db'}"
 
     @property
     def endpoint_url(self) -> str:
@@ -59,3 +66,11 @@ class Settings:
     def run(self) -> Path:
         """Sockets, process ids and snapshots of the running server."""
         return self.home / "run"
+
+
+def _parsed(kind: type, text: str) -> object:
+    if kind is bool:
+        if text.lower() not in ("true", "false", "1", "0"):
+            raise ValueError(f"{text!r} is neither true nor false")
+        return text.lower() in ("true", "1")
+    return kind(text)

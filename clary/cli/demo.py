@@ -3,13 +3,17 @@
 from __future__ import annotations
 
 import argparse
+import importlib.util
 import sys
 from pathlib import Path
 
 import clary
+from clary.cli.installation import Installation
 from clary.cli.output import Problem, next_step, note
 from clary.cli.run import installation_for_command, run_with
+from clary.images import build, catalogue
 
+IMAGE = "sagemaker-scikit-learn:1.2-1-cpu-py3"
 EXAMPLE = Path("examples") / "quickstart.py"
 
 
@@ -22,12 +26,24 @@ def run(options: argparse.Namespace) -> int:
     if options.show:
         sys.stdout.write(program.read_text())
         return 0
-    note(f"Running {program}")
     with installation_for_command() as installation:
-        code = run_with(installation, [sys.executable, str(program)], admin=False)
+        python = python_with_data(installation)
+        note(f"Running {program}")
+        code = run_with(installation, [python, str(program)], admin=False)
     if code == 0:
         next_step("clary demo --show > quickstart.py, and make it yours")
     return code
+
+
+def python_with_data(installation: Installation) -> str:
+    """A Python that has boto3 and scikit-learn, whose data the example uses: the image's own serves."""
+    if importlib.util.find_spec("sklearn") is not None:
+        return sys.executable
+    environment = catalogue.resolve(IMAGE, installation.settings).environment
+    if not build.is_built(environment, installation.settings):
+        note(f"Preparing the environment of {IMAGE}, once (a minute or so)")
+        build.build(environment, installation.settings)
+    return str(build.prefix(environment, installation.settings) / "bin" / "python")
 
 
 def find_example() -> Path:

@@ -124,7 +124,11 @@ def _reason_without(value: str, wanted: int) -> str:
     if value == INSUFFICIENT_DATA:
         return f"Insufficient Data: {unknown}."
     treated = "breaching" if value == ALARM else "not breaching"
-    return f"Threshold Crossed: no datapoints were received for {wanted} period{'' if one else 's'} and {unknown}, treated as {treated}."
+    periods = f"{wanted} period{'' if one else 's'}"
+    return (
+        f"Threshold Crossed: no datapoints were received for {periods} and {unknown}, "
+        f"treated as {treated}."
+    )
 
 
 def _listed(shown: list[tuple[int, float]]) -> str:

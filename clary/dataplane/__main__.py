@@ -2,11 +2,14 @@
 
 from __future__ import annotations
 
+import os
 import socket
 import sys
 import time
+from typing import Any
 
 from clary.dataplane.objects.app import ObjectsApp
+from clary.dataplane.objects.external import ExternalApp
 from clary.dataplane.process import run
 from clary.identity.authenticate import Authenticator
 from clary.identity.authorise import Authoriser
@@ -14,6 +17,7 @@ from clary.identity.principals import Principal
 from clary.identity.sealing import install_key
 from clary.settings import Settings
 from clary.store.database import Store
+from clary.store.external_objects import ExternalEndpoint
 from clary.store.objects import Objects
 from clary.wire.http import Request
 
@@ -37,18 +41,30 @@ def main() -> int:
         authoriser.authorise(principal, action, resource, status=403)
         return principal
 
-    objects = ObjectsApp(
-        Objects(settings.home / "objects"),
-        account=settings.account,
-        region=settings.region,
-        authenticator=authenticator,
-        authoriser=authoriser,
-    )
+    objects = objects_app(settings, authenticator, authoriser)
     try:
         return run(settings, gatekeeper, objects)
     finally:
         objects.close()
         store.close()
+
+
+def objects_app(
+    settings: Settings, authenticator: Authenticator, authoriser: Authoriser
+) -> ObjectsApp | ExternalApp:
+    """S3 from plain files in the home, or passed on to the external store of the settings."""
+    common: dict[str, Any] = {
+        "account": settings.account,
+        "region": settings.region,
+        "authenticator": authenticator,
+        "authoriser": authoriser,
+    }
+    if settings.object_store_url:
+        endpoint = ExternalEndpoint.load(settings.object_store_url, os.environ)
+        return ExternalApp(endpoint, **common)
+    folder = settings.home / "objects"
+    objects = Objects(folder, region=settings.region, durable=settings.objects_durable)
+    return ObjectsApp(objects, **common)
 
 
 def wait_for_control(settings: Settings) -> bool:

@@ -40,7 +40,7 @@ class Listener:
         self.connections = connections
         self.tunnels = tunnels
         self.context = authority.server_context()
-        self.open = 0
+        self.undecided = 0  # connections whose first bytes have not told what they are
         self._tasks: set[asyncio.Task[None]] = set()
 
     def __call__(self) -> FirstBytes:
@@ -50,6 +50,11 @@ class Listener:
         task = asyncio.get_running_loop().create_task(work)
         self._tasks.add(task)
         task.add_done_callback(self._done)
+
+    def count(self) -> int:
+        """Every client connection of this process."""
+        decided = len(self.connections.state.connections) + self.tunnels.open
+        return decided + self.undecided
 
     def close(self) -> None:
         for task in self._tasks:
@@ -71,12 +76,13 @@ class FirstBytes(asyncio.Protocol):
         self.received = bytearray()
         self.handshaking = False
         self.lost = False
+        self.decided = False
         self.timer: asyncio.TimerHandle | None = None
 
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
         self.transport = cast(asyncio.Transport, transport)
-        live = self.listener.connections.state.connections
-        if len(live) + self.listener.tunnels.open >= CONNECTIONS_MAX:
+        self.listener.undecided += 1
+        if self.listener.count() > CONNECTIONS_MAX:
             self.transport.abort()
             return
         loop = asyncio.get_running_loop()
@@ -85,6 +91,7 @@ class FirstBytes(asyncio.Protocol):
     def connection_lost(self, exc: Exception | None) -> None:
         self.lost = True
         self._stop_timer()
+        self._decide()
 
     def data_received(self, data: bytes) -> None:
         self.received += data
@@ -99,6 +106,12 @@ class FirstBytes(asyncio.Protocol):
         elif not CONNECT.startswith(self.received):
             self._hand_over(self.transport, peer=None)
 
+    def _decide(self) -> None:
+        """Another protocol counts this connection from here on, or nobody does."""
+        if not self.decided:
+            self.decided = True
+            self.listener.undecided -= 1
+
     def _stop_timer(self) -> None:
         if self.timer is not None:
             self.timer.cancel()
@@ -106,6 +119,7 @@ class FirstBytes(asyncio.Protocol):
 
     def _hand_over(self, transport: asyncio.Transport, *, peer: tuple[str, int] | None) -> None:
         self._stop_timer()
+        self._decide()
         http = self.listener.connections.make(peer)
         transport.set_protocol(http)
         http.connection_made(transport)
@@ -179,6 +193,7 @@ class FirstBytes(asyncio.Protocol):
             far.transport.abort()
             return
         self.transport.write(b"HTTP/1.1 200 Connection established\r\n\r\n")
+        self._decide()
         self.listener.tunnels.join(self.transport, far, early)
 
     async def _unwrap(self) -> None:
@@ -195,6 +210,7 @@ class FirstBytes(asyncio.Protocol):
             inner.close()
             outer.close()
             raise
+        self._decide()
         self.listener.tunnels.join(self.transport, far, bytes(self.received))
         http = self.listener.connections.make((peer[0], peer[1]) if peer else None)
         try:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from datetime import datetime
 from typing import Any
 
 from clary.engine.call import Call
@@ -47,7 +48,7 @@ def new_row(bound: BoundResource, call: Call) -> Row:
         name = resource.identifier(call)
     parent = parent_in(bound, call.input)
     left_out = ("Tags", *IDEMPOTENCY_TOKENS)
-    given = {member: value for member, value in call.input.items() if member not in left_out}
+    given = {m: as_kept(value) for m, value in call.input.items() if m not in left_out}
     token = next((call.input[one] for one in IDEMPOTENCY_TOKENS if one in call.input), "")
     return Row(
         kind=bound.noun,
@@ -63,6 +64,17 @@ def new_row(bound: BoundResource, call: Call) -> Row:
         due=call.time if resource.plan is not None else None,
         created=call.time,
     )
+
+
+def as_kept(value: Any) -> Any:
+    """A member of a request as documents keep it: they are JSON, so times become epoch seconds."""
+    if isinstance(value, datetime):
+        return value.timestamp()
+    if isinstance(value, dict):
+        return {key: as_kept(one) for key, one in value.items()}
+    if isinstance(value, list):
+        return [as_kept(one) for one in value]
+    return value
 
 
 def describe(bound: BoundResource, call: Call) -> dict[str, Any]:
@@ -82,7 +94,7 @@ def update(bound: BoundResource, call: Call) -> dict[str, Any]:
 def update_members(bound: BoundResource, request: dict[str, Any]) -> Callable[[Row], None]:
     """What an update request does to a row: members are replaced, `XToRemove` names keys of X to take out."""
     left_out = {*bound.kind.identity, *IDEMPOTENCY_TOKENS, "DeleteProperties"}
-    given = {name: value for name, value in request.items() if name not in left_out}
+    given = {name: as_kept(value) for name, value in request.items() if name not in left_out}
     removed = {name: given.pop(name) for name in list(given) if name.endswith("ToRemove")}
 
     def change(row: Row) -> None:

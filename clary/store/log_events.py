@@ -205,10 +205,18 @@ def create_stream(telemetry: Store, log_group: str, name: str, *, now: int) -> N
         "bytes": 0,
         "sequence": 0,
     }
-    try:
-        telemetry.write(lambda connection: connection.execute(insert(streams).values(**values)))
-    except IntegrityError as problem:
-        raise StreamExists(name) from problem
+
+    def work(connection: Connection) -> bool:
+        try:
+            # The savepoint leaves the transaction whole where the name is taken.
+            with connection.begin_nested():
+                connection.execute(insert(streams).values(**values))
+        except IntegrityError:
+            return False
+        return True
+
+    if not telemetry.write(work):
+        raise StreamExists(name)
 
 
 def find_stream(telemetry: Store, log_group: str, name: str) -> Stream | None:
@@ -225,12 +233,12 @@ def put(telemetry: Store, stream: Stream, lines: Sequence[tuple[int, str]], *, n
         return stream.sequence
     size = sum(len(text.encode()) + EVENT_OVERHEAD_BYTES for _, text in lines)
 
-    def work(connection: Connection) -> int:
+    def work(connection: Connection) -> int | None:
         values = {"first": lines[0][0], "last": lines[-1][0], "count": len(lines), "size": size}
-        newest = connection.execute(_APPENDED, {**values, "row_id": stream.id, "now": now})
-        sequence = newest.scalar_one_or_none()
+        updated = connection.execute(_APPENDED, {**values, "row_id": stream.id, "now": now})
+        sequence = updated.scalar_one_or_none()
         if sequence is None:
-            raise StreamGone(stream.name)
+            return None
         first = sequence - len(lines) + 1
         rows = [
             (stream.id, when, first + index, now, text) for index, (when, text) in enumerate(lines)
@@ -240,7 +248,10 @@ def put(telemetry: Store, stream: Stream, lines: Sequence[tuple[int, str]], *, n
         connection.exec_driver_sql(_INSERT.format(", ".join([mark] * 5)), rows)
         return sequence
 
-    return telemetry.write(work)
+    newest = telemetry.write(work)
+    if newest is None:
+        raise StreamGone(stream.name)
+    return newest
 
 
 def read_forward(telemetry: Store, stream: int, window: Window) -> Iterator[Event]:

@@ -17,10 +17,15 @@ if TYPE_CHECKING:
 
 Values = Mapping[str, Any]
 Before = Callable[["Asker"], Values]
+After = Callable[["Asker", "dict[str, Any]"], None]
 
 
 def nothing_before(ask: Asker) -> Values:
     return {}
+
+
+def nothing_after(ask: Asker, shown: dict[str, Any]) -> None:
+    return None
 
 
 @dataclass(frozen=True)
@@ -38,6 +43,8 @@ class Recipe:
     filters: Mapping[str, Callable[[dict[str, Any], Asker], Any]] = field(
         default_factory=dict[str, Any]
     )
+    # Undoes for each resource what the filters had to do to find it.
+    after: After = nothing_after
     # The status to wait for before the resource is changed or deleted.
     settles: str = ""
     # Operations (or filters: "ListX.Member") that this round trip cannot ask for, and why or where they are.

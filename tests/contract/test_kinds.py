@@ -43,6 +43,8 @@ def test_a_kind_makes_its_round_trip(noun: str, ask: Asker) -> None:
     trip.create_both()
     trip.settle()
     check_lists(trip.bound, ask, trip.recipe, trip.described)
+    for shown in trip.described:
+        trip.recipe.after(ask, shown)
     trip.update_both()
     trip.tag_both()
     trip.stop_both()

@@ -182,6 +182,26 @@ def test_a_tunnel_goes_through_the_proxy_of_the_machine(home, control, start_doo
         client.close()
 
 
+def test_too_many_connections_are_cut_off_and_closed_ones_make_room(door, monkeypatch, wait_until):
+    monkeypatch.setattr("clary.dataplane.listener.CONNECTIONS_MAX", 3)
+
+    def is_served():
+        connection = http.client.HTTPConnection("127.0.0.1", door.port, timeout=20)
+        try:
+            connection.request("GET", "/_clary/health")
+            return connection.getresponse().status == 200
+        except (http.client.HTTPException, ConnectionError):
+            return False
+        finally:
+            connection.close()
+
+    silent = [socket.create_connection(("127.0.0.1", door.port), timeout=20) for _ in range(3)]
+    assert not is_served()
+    for client in silent:
+        client.close()
+    wait_until(is_served)
+
+
 def test_a_host_that_cannot_be_reached_is_a_502(door):
     with socket.create_server(("127.0.0.1", 0)) as closed:
         port = closed.getsockname()[1]

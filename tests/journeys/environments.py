@@ -28,7 +28,7 @@ CLIENTS = {
     ),
     "sagemaker_v3": Client(
         ("sagemaker==3.27.0", "scikit-learn"),
-        ("sagemaker.train.model_trainer", "sagemaker.serve.model_builder"),
+        ("sagemaker.core.resources",),
     ),
 }
 

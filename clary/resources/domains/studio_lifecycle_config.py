@@ -5,5 +5,10 @@ from clary.model.errors import ResourceNotFound
 
 studio_lifecycle_config = Resource(
     "StudioLifecycleConfig",
+    filters={
+        "AppTypeEquals": lambda call, row, app_type: (
+            row.document["StudioLifecycleConfigAppType"] == app_type
+        ),
+    },
     missing=ResourceNotFound("StudioLifecycleConfig '{name}' does not exist."),
 )

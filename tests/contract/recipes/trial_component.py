@@ -25,8 +25,16 @@ def joined(member: str) -> Any:
     return join
 
 
+def leave_the_trial(ask: Asker, shown: dict[str, Any]) -> None:
+    """A component of a trial cannot be deleted."""
+    name = shown["TrialComponentName"]
+    ask.ask("DisassociateTrialComponent", TrialComponentName=name, TrialName=NAMES["TrialName"])
+
+
 recipe = Recipe(
     "TrialComponent",
     before=a_trial,
     filters={member: joined(member) for member in NAMES},
+    after=leave_the_trial,
+    elsewhere={"ListTrialComponents.SourceArn": "only the components of jobs have a source"},
 )
