@@ -60,11 +60,12 @@ class Server(Parts):
         home = self.settings.home
         home.mkdir(parents=True, exist_ok=True, mode=0o700)
         self.settings.run.mkdir(parents=True, exist_ok=True, mode=0o700)
+        # Kinds and companions first: those that keep tables of their own declare them when imported.
+        services = Services()
+        self.registry = discover(services, PACKAGES)
         self.store = _open_store(self.settings, "clary.db", self.clock)
         self.telemetry = _open_store(self.settings, "telemetry.db", self.clock)
         self.objects = _open_objects(self.settings)
-        services = Services()
-        self.registry = discover(services, PACKAGES)
         first_start.prepare(self.store, self.settings, self.clock)
         self._install_key = install_key(home)
         self.authoriser = Authoriser(self.store, self.settings, self.clock)

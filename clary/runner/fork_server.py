@@ -17,10 +17,14 @@ from __future__ import annotations
 import os
 
 # Numeric libraries read these while they load. Threads do not survive a fork, so none may exist.
-_SERVER_THREADS = ("OPENBLAS_NUM_THREADS", "OMP_NUM_THREADS", "MKL_NUM_THREADS")
+_THREADLESS = {
+    "OPENBLAS_NUM_THREADS": "1",
+    "OMP_NUM_THREADS": "1",
+    "MKL_NUM_THREADS": "1",
+    "JE_ARROW_MALLOC_CONF": "background_thread:false",  # the allocator inside pyarrow
+}
 if __name__ == "__main__":
-    for _name in _SERVER_THREADS:
-        os.environ[_name] = "1"
+    os.environ.update(_THREADLESS)
 
 import argparse
 import contextlib
@@ -43,6 +47,8 @@ if __name__ == "__main__":
 from clary.runner import channel, init, namespaces, python_program, sockets
 from clary.runner.starting import Outlets, execute, last_words, settle
 
+# jemalloc (in pyarrow) ends this thread before a fork and starts it again after, on both sides.
+_FORK_SAFE_THREADS = ("jemalloc_bg_thd",)
 _BACKLOG = 128
 _REQUEST_SECONDS_MAX = 2.0
 
@@ -52,6 +58,7 @@ def main(arguments: list[str]) -> int:
     parser.add_argument("--socket", required=True)
     parser.add_argument("--preload", default="")
     parser.add_argument("--idle-seconds", type=float, default=3600.0)
+    parser.add_argument("--attempt", type=int, default=0, help=argparse.SUPPRESS)
     parser.add_argument("--detach", action="store_true", help="return at once")
     asked = parser.parse_args(arguments)
     if asked.detach and os.fork() != 0:
@@ -62,7 +69,8 @@ def main(arguments: list[str]) -> int:
         return 0  # another server of this environment lives
     sys.path.pop(0)
     preload = [name for name in asked.preload.split(",") if name]
-    _preload(preload, arguments)
+    arguments = [word for word in arguments if word != "--detach"]
+    _preload(preload, arguments, asked.attempt)
     # A workload may bring its own `clary`; ours is needed no longer by name.
     for name in [name for name in sys.modules if name == "clary" or name.startswith("clary.")]:
         del sys.modules[name]
@@ -72,9 +80,9 @@ def main(arguments: list[str]) -> int:
     return 0
 
 
-def _preload(names: list[str], arguments: list[str]) -> None:
-    """Import what exists; a package that starts threads cannot be forked and is left to the programs."""
-    for name in names:
+def _preload(names: list[str], arguments: list[str], attempt: int) -> None:
+    """Import what exists; a package that leaves a thread behind cannot be forked and is left out."""
+    for index, name in enumerate(names):
         began = time.monotonic()
         try:
             importlib.import_module(name)
@@ -85,16 +93,32 @@ def _preload(names: list[str], arguments: list[str]) -> None:
         except Exception as problem:  # noqa: BLE001  (a broken package must not cost the others)
             print(f"{name} cannot be imported: {problem}", file=sys.stderr)
             continue
-        if len(os.listdir("/proc/self/task")) > 1:
-            print(f"{name} starts threads when imported: not preloaded", file=sys.stderr)
-            without = ",".join(other for other in names if other != name)
-            again = [word for word in arguments if word != "--detach"] + ["--preload", without]
+        threads = _threads()
+        if threads:
+            print(f"{name} leaves threads {threads}: not preloaded", file=sys.stderr)
+            # What others import as well cannot be avoided by leaving it out: then what came before
+            # it has to do. So this ends after two attempts, whatever the packages are.
+            kept = names[:index] + (names[index + 1 :] if attempt == 0 else [])
+            again = [*arguments, "--preload", ",".join(kept), "--attempt", str(attempt + 1)]
+            sys.stderr.flush()
             os.execv(sys.executable, [sys.executable, os.path.abspath(__file__), *again])
         print(f"{name} imported in {time.monotonic() - began:.2f} s", file=sys.stderr)
 
 
+def _threads() -> list[str]:
+    """The names of this process's other threads, but for those that know how to live through a fork."""
+    found = []
+    for number in os.listdir("/proc/self/task"):
+        with contextlib.suppress(OSError):  # it has just ended
+            with open(f"/proc/self/task/{number}/comm", encoding="utf-8") as file:
+                name = file.read().strip()
+            if int(number) != os.getpid() and name not in _FORK_SAFE_THREADS:
+                found.append(name)
+    return found
+
+
 def _serve(listener: socket.socket, held: int, path: str, idle_seconds: float) -> None:
-    for name in _SERVER_THREADS:
+    for name in _THREADLESS:
         os.environ.pop(name, None)
     server = _Server(listener, held)
     gc.collect()

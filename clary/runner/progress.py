@@ -61,9 +61,9 @@ class Progress:
             self._write()
 
     def program_started(self, process: int) -> None:
-        """Remembered, and told with the next write: the phase has just been told."""
         with self._guard:
             self._program = process
+            self._write()
 
     def set_ready(self, ready: bool) -> None:
         with self._guard:

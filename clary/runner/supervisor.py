@@ -63,7 +63,7 @@ def _supervise(connection: socket.socket, recipe: Recipe, outlets: Outlets) -> N
     for descriptor in (outlets.output, outlets.error, *outlets.groups):
         os.close(descriptor)
     message = Watch(connection, wake, child).until_exit()
-    if child.mode == "plain":
+    if child.mode in ("plain", "bubblewrap"):
         _end_remains()
     os.close(held)
     # When the runner is gone there is nobody to tell.
@@ -151,6 +151,7 @@ def _await_root(near: socket.socket) -> None:
 def _start_bubblewrap(
     recipe: Recipe, outlets: Outlets, held: int, closed: tuple[socket.socket, ...]
 ) -> Child:
+    namespaces.adopt_orphans()  # its process 1, should bubblewrap itself be killed
     near, far = socket.socketpair(socket.AF_UNIX, socket.SOCK_STREAM)
     process = os.fork()
     if process == 0:
@@ -187,7 +188,7 @@ def _start_plain(
 
 
 def _end_remains() -> None:
-    """Kill what a plain program left running; as subreaper the supervisor inherits all of it."""
+    """Kill and bury what is left running below; as subreaper the supervisor inherits all of it."""
     deadline = time.monotonic() + _REMAINS_SECONDS_MAX
     while time.monotonic() < deadline:
         for process in bubblewrap.children(os.getpid()):

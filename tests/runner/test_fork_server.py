@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import os
 import signal
+import subprocess
 import sys
 from collections.abc import Iterator
 from pathlib import Path
@@ -13,7 +14,7 @@ from typing import Any
 import pytest
 
 from clary.executors.capabilities import probe
-from clary.executors.sandbox import SandboxExecutor
+from clary.executors.sandbox import RUNNER, SandboxExecutor
 from clary.settings import Settings
 
 from ..executors.executor_contract import Bench, is_alive, wait_for
@@ -222,13 +223,34 @@ def test_a_killed_runner_takes_its_warm_program_with_it(warm: Warm) -> None:
     warm.bench.executor.launch([spec])
     directory = Path(spec["directory"])
     warm.bench.wait_for_log(directory, "up")
+    state = directory / "state.json"
+    program = wait_for(lambda: json.loads(state.read_text())["program_pid"], "its process")
     os.kill(int((directory / "runner.lock").read_text()), signal.SIGKILL)
     assert warm.bench.end(directory)["result"] == "lost"
-    assert not is_alive(_program_of(directory))
+    assert not is_alive(program)
 
 
-def _program_of(directory: Path) -> int:
-    return json.loads((directory / "state.json").read_text())["program_pid"] or (1 << 30)
+def test_a_package_that_leaves_a_thread_behind_is_left_to_the_programs(tmp_path: Path) -> None:
+    for name, text in (
+        ("quiet", ""),
+        ("threaded", "import threading\nthreading.Thread(target=threading.Event().wait).start()"),
+        ("importer", "import threaded"),
+        ("late", ""),
+    ):
+        (tmp_path / f"{name}.py").write_text(text)
+    path = tmp_path / "fork.sock"
+    argv = [sys.executable, str(RUNNER / "fork_server.py"), "--socket", str(path)]
+    argv += ["--preload", "quiet,threaded,importer,late", "--idle-seconds", "60"]
+    with subprocess.Popen(
+        argv, env={"PYTHONPATH": str(tmp_path)}, stderr=subprocess.PIPE, text=True
+    ) as server:
+        wait_for(path.exists, "the fork server")
+        server.kill()
+        assert server.stderr is not None
+        words = server.stderr.read()
+    refused = [line.split()[0] for line in words.splitlines() if "not preloaded" in line]
+    assert refused == ["threaded", "importer"]
+    assert words.splitlines()[-1].startswith("quiet imported")
 
 
 def test_programs_outlive_their_fork_server_and_still_report(

@@ -6,6 +6,7 @@ import json
 import os
 import socket
 import sys
+import threading
 import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
@@ -179,7 +180,7 @@ def test_a_halt_during_the_download_is_heard_at_once(bench: Bench) -> None:
     class Endless(Parts):
         def stage(self) -> None:
             (self.spec.directory / "staging").touch()
-            time.sleep(600)
+            threading.Event().wait(600)
 
     directory = start(bench, bench.spec("echo ran"), Endless)
     wait_for(lambda: (directory / "staging").exists())
@@ -191,7 +192,7 @@ def test_a_halt_during_the_download_is_heard_at_once(bench: Bench) -> None:
 def test_the_time_limit_counts_the_download(bench: Bench) -> None:
     class Endless(Parts):
         def stage(self) -> None:
-            time.sleep(600)
+            threading.Event().wait(600)
 
     limits = {"seconds": 0.3, "memory_bytes": None, "cpus": None, "processes": None}
     outcome = finish(bench, start(bench, bench.spec("echo ran", limits=limits), Endless))

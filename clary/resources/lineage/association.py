@@ -2,14 +2,17 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from typing import Any
 
 from clary.engine.call import Call, operation
 from clary.model.errors import ResourceNotFound, ValidationException
-from clary.store.rows import Query, Row, RowExists
+from clary.store.rows import PAGE_ROWS_MAX, Query, Row, RowExists
 
 KIND = "Association"
 PAGE_DEFAULT = 10
+# A row's name begins with its source.
+_COLUMNS = {"CreationTime": "created", "SourceArn": "name"}
 
 
 def _name(call: Call) -> str:
@@ -55,24 +58,52 @@ def delete_association(call: Call) -> dict[str, Any]:
 @operation("ListAssociations")
 def list_associations(call: Call) -> dict[str, Any]:
     """Filters combine with AND; the names and types of both ends are looked up when they are shown."""
-    request = call.input
-    newest_first = request.get("SortOrder", "Descending") == "Descending"
-    token = request.get("NextToken")
-    query = Query(
-        KIND,
-        call.account,
-        call.region,
-        descending=newest_first,
-        created_after=_seconds(request.get("CreatedAfter")),
-        created_before=_seconds(request.get("CreatedBefore")),
-        limit=request.get("MaxResults") or PAGE_DEFAULT,
-        after=_place(token) if token else None,
-        matches=lambda row: _matches(row, call),
-    )
+    query = _query(call)
+    column = _COLUMNS.get(call.input.get("SortBy", "CreationTime"))
+    if column is None:
+        return _list_sorted(call, query)
+    token = call.input.get("NextToken")
+    query = replace(query, sort_by=column, after=_place(token, column) if token else None)
     rows, after = call.parts.store.rows.page(query)
     answer: dict[str, Any] = {"AssociationSummaries": [_summary(row, call) for row in rows]}
     if after is not None:
-        answer["NextToken"] = f"{after[0]!r},{after[1]}"
+        answer["NextToken"] = f"{after[1]},{after[0]}"
+    return answer
+
+
+def _query(call: Call) -> Query:
+    request = call.input
+    return Query(
+        KIND,
+        call.account,
+        call.region,
+        descending=request.get("SortOrder", "Descending") == "Descending",
+        created_after=_seconds(request.get("CreatedAfter")),
+        created_before=_seconds(request.get("CreatedBefore")),
+        limit=request.get("MaxResults") or PAGE_DEFAULT,
+        matches=lambda row: _matches(row, call),
+    )
+
+
+def _list_sorted(call: Call, query: Query) -> dict[str, Any]:
+    """By what no column holds: all that match are sorted here, so there may not be too many."""
+    rows, more = call.parts.store.rows.page(replace(query, limit=PAGE_ROWS_MAX))
+    if more is not None:
+        raise ValidationException(
+            f"More than {PAGE_ROWS_MAX} associations match; give a filter to sort by "
+            f"{call.input['SortBy']}."
+        )
+    summaries = [_summary(row, call) for row in rows]
+    summaries.sort(key=lambda one: one.get(call.input["SortBy"]) or "")
+    if query.descending:
+        summaries.reverse()
+    token = call.input.get("NextToken", "0")
+    if not token.isdigit():
+        raise ValidationException("Invalid NextToken.")
+    end = int(token) + query.limit
+    answer: dict[str, Any] = {"AssociationSummaries": summaries[int(token) : end]}
+    if end < len(summaries):
+        answer["NextToken"] = str(end)
     return answer
 
 
@@ -91,8 +122,8 @@ def _summary(row: Row, call: Call) -> dict[str, Any]:
     summary = {**row.document, "CreationTime": row.created}
     for end in ("Source", "Destination"):
         entity = _entity(row.document[f"{end}Arn"], call)
-        summary[f"{end}Name"] = entity.get("name")
-        summary[f"{end}Type"] = entity.get("type")
+        # An end that was deleted has neither.
+        summary |= {f"{end}{what.title()}": value for what, value in entity.items()}
     return summary
 
 
@@ -109,9 +140,9 @@ def _seconds(value: Any) -> float | None:
     return value.timestamp() if value is not None else None
 
 
-def _place(token: str) -> tuple[float, int]:
-    value, comma, row_id = token.partition(",")
+def _place(token: str, column: str) -> tuple[Any, int]:
+    row_id, comma, value = token.partition(",")
     try:
-        return float(value), int(row_id if comma else "")
+        return (float(value) if column == "created" else value), int(row_id if comma else "")
     except ValueError as problem:
         raise ValidationException("Invalid NextToken.") from problem

@@ -1,0 +1,1 @@
+"""What the first-party tabular algorithms share: data, hyperparameters, log lines, serving."""
