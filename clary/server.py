@@ -13,7 +13,9 @@ from collections.abc import Callable
 from dataclasses import dataclass, field
 from typing import Any
 
+from clary.companions import cloudwatch_alarms, logs_groups
 from clary.engine.call import Parts
+from clary.engine.chores import Chore, Chores
 from clary.engine.preparations import Preparations
 from clary.engine.registry import Registry, discover
 from clary.engine.resource import BoundResource
@@ -85,6 +87,7 @@ class Server(Parts):
         self.preparations = Preparations(self.settings, self.image, self.wake)
         world = EngineWorld(self.registry, self, self.executor, self.preparations)
         self.loop = Loop(self.store.rows, _planned(self.registry), world, self.clock)
+        self.chores = Chores(self._chores())
         self.internal = Internal(renew=self._renew, put_metrics=self._put_metrics)
         self.listener = Listener(
             self.settings.run / "control.sock", self.answer, self.settings.body_bytes_max
@@ -101,12 +104,14 @@ class Server(Parts):
                 bound.resource.published(self)
         self._hints = _listen_for_hints(self.settings, self.wake)
         self.loop.start()
+        self.chores.start()
         self.listener.start()
 
     def close(self) -> None:
         """Stop answering and deciding; the work that runs goes on under its runners."""
         self.listener.close()
         self.loop.close()
+        self.chores.close()
         self.preparations.close()
         self.trail.close()
         self.store.close()
@@ -136,6 +141,22 @@ class Server(Parts):
 
     def wake(self) -> None:
         self.loop.wake()
+
+    def _chores(self) -> list[Chore]:
+        def alarms() -> int:
+            return cloudwatch_alarms.evaluate_all(self, self.clock())
+
+        def retention() -> int:
+            return logs_groups.purge(self, self.clock())
+
+        def roll_up() -> int:
+            return metric_data.roll_up(self.telemetry, self.clock())
+
+        return [
+            Chore("alarms", 10.0, alarms),
+            Chore("log retention", 300.0, retention),
+            Chore("metric roll-up", 300.0, roll_up),
+        ]
 
     def _renew(self, token: str) -> dict[str, Any]:
         return renew_for_work(

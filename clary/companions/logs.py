@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import heapq
 import re
+from bisect import bisect_left, bisect_right
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass, replace
 from itertools import islice
@@ -23,7 +24,7 @@ from clary.companions.logs_groups import (
 )
 from clary.engine.call import Call, operation
 from clary.store import log_events
-from clary.store.log_events import EVENT_OVERHEAD_BYTES, TIME_MAX, Event, Stream, StreamGone, Window
+from clary.store.log_events import TIME_MAX, Event, Stream, StreamGone, Window, event_bytes
 from clary.store.rows import Row
 
 BATCH_BYTES_MAX = 1_048_576
@@ -185,7 +186,7 @@ def _check_batch(lines: list[tuple[int, str]]) -> None:
             "1 validation error detected: Value at 'logEvents' failed to satisfy constraint: "
             f"Member must have length between 1 and {BATCH_EVENTS_MAX}"
         )
-    size = sum(len(text.encode()) + EVENT_OVERHEAD_BYTES for _, text in lines)
+    size = sum(event_bytes(text) for _, text in lines)
     if size > BATCH_BYTES_MAX:
         raise invalid(f"Upload too large: {size} bytes exceeds limit of {BATCH_BYTES_MAX}")
     last = lines[0][0]
@@ -206,11 +207,11 @@ def _acceptable(
     lines: list[tuple[int, str]], now: int, expired: int
 ) -> tuple[int, int, dict[str, int]]:
     """The range of lines that are kept, and why others are not. Lines are in order of time."""
-    oldest, newest = now - AGE_MILLISECONDS_MAX, now + FUTURE_MILLISECONDS_MAX
+    times = [when for when, _ in lines]
+    too_old = bisect_left(times, now - AGE_MILLISECONDS_MAX)
+    beyond_retention = bisect_left(times, expired)
+    first_too_new = bisect_right(times, now + FUTURE_MILLISECONDS_MAX)
     rejected: dict[str, int] = {}
-    too_old = sum(1 for when, _ in lines if when < oldest)
-    beyond_retention = sum(1 for when, _ in lines if when < expired)
-    first_too_new = next((i for i, (when, _) in enumerate(lines) if when > newest), len(lines))
     if too_old:
         rejected["tooOldLogEventEndIndex"] = too_old
     if beyond_retention > too_old:

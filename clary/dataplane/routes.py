@@ -5,13 +5,16 @@ The door reads the file and nothing else, so endpoints go on answering while con
 
 from __future__ import annotations
 
+import asyncio
 import json
 import logging
-from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
+from clary.dataplane.async_settings import AsyncSettings
+from clary.dataplane.capture_settings import CaptureSettings
+from clary.dataplane.lanes import Lanes
 from clary.dataplane.upstream import Pool
 
 log = logging.getLogger(__name__)
@@ -20,12 +23,28 @@ SNAPSHOT_BYTES_MAX = 64 * 1024 * 1024
 TIMEOUT_SECONDS = 60.0
 CONNECTIONS_PER_INSTANCE_MAX = 64
 WAITING_PER_INSTANCE_MAX = 1024
+ANSWER_BYTES_MAX = 6 * 1024 * 1024
+PIPELINED_PER_LANE_MAX = 128
+LANES_PER_WORKER = 2
+LANES_MAX = 64
 
 
 @dataclass(frozen=True, slots=True)
 class Instance:
+    """One model server: `lanes` carry whole exchanges, `pool` those that are streamed."""
+
     id: str
+    socket: Path
+    lanes: Lanes
     pool: Pool
+
+    @property
+    def outstanding(self) -> int:
+        return self.lanes.outstanding + self.pool.outstanding
+
+    def close(self) -> None:
+        self.lanes.close()
+        self.pool.close()
 
 
 @dataclass(frozen=True, slots=True)
@@ -34,6 +53,7 @@ class Variant:
     weight: float
     instances: tuple[Instance, ...]
     timeout_seconds: float
+    key: tuple[str, str, str] = ("", "", "")  # region, endpoint, variant: whom metrics count for
 
 
 @dataclass(frozen=True, slots=True)
@@ -47,6 +67,15 @@ class EndpointRoute:
     variants: tuple[Variant, ...]
     log_group: str
     asynchronous: bool = False
+    id: str = ""  # another one when an endpoint is deleted and made again under its name
+    role: str = ""
+    capture: CaptureSettings | None = None
+    inference: AsyncSettings | None = None  # of an asynchronous endpoint
+    able: tuple[Variant, ...] = field(init=False)  # the variants that have instances
+
+    def __post_init__(self) -> None:
+        able = tuple(variant for variant in self.variants if variant.instances)
+        object.__setattr__(self, "able", able)
 
     def variant(self, name: str) -> Variant | None:
         return next((variant for variant in self.variants if variant.name == name), None)
@@ -55,23 +84,42 @@ class EndpointRoute:
 class RoutingTable:
     """The current snapshot, read again whenever the file is another one than last time."""
 
-    def __init__(self, path: Path, *, make_pool: Callable[[Path], Pool] | None = None) -> None:
+    def __init__(self, path: Path) -> None:
         self.path = path
-        self._make_pool = make_pool or model_server_pool
         self._seen: tuple[int, int, int] | None = None
         self._routes: dict[tuple[str, str], EndpointRoute] = {}
-        self._pools: dict[str, Pool] = {}
+        self._instances: dict[tuple[str, int], Instance] = {}
+        self._looked = False
 
     def find(self, region: str, name: str) -> EndpointRoute | None:
-        self._refresh()
+        self._look()
         return self._routes.get((region, name.lower()))
 
+    def every(self) -> list[EndpointRoute]:
+        self._look()
+        return list(self._routes.values())
+
+    @property
+    def known(self) -> bool:
+        """Whether a snapshot was ever read: without one, no endpoint is known to be gone."""
+        return self._seen is not None
+
     def close(self) -> None:
-        for pool in self._pools.values():
-            pool.close()
+        for instance in self._instances.values():
+            instance.close()
+
+    def _look(self) -> None:
+        """One `stat` a turn of the event loop is the whole cost of seeing a change at once."""
+        if not self._looked:
+            self._looked = True
+            asyncio.get_running_loop().call_soon(self._turn_over)
+            self._refresh()
+
+    def _turn_over(self) -> None:
+        self._looked = False
 
     def _refresh(self) -> None:
-        """One `stat` a request is the whole cost of seeing a change at once.
+        """Read the file if it is another one.
 
         A missing or unreadable file keeps the last good routes: control replaces it atomically, so
         its absence says nothing about the endpoints.
@@ -93,12 +141,13 @@ class RoutingTable:
             log.error("the routing snapshot is unreadable (%r); the old routes stay", problem)
             return
         self._routes = routes
-        self._drop_unused_pools()
+        self._drop_unused()
 
     def _parse(self, document: dict[str, Any]) -> dict[tuple[str, str], EndpointRoute]:
-        routes = {}
+        routes: dict[tuple[str, str], EndpointRoute] = {}
         for key, entry in document["endpoints"].items():
             region, _, name = key.partition("/")
+            inference = entry.get("async")
             routes[region, name.lower()] = EndpointRoute(
                 region=region,
                 name=name,
@@ -106,44 +155,66 @@ class RoutingTable:
                 account=entry["account"],
                 status=entry["status"],
                 config=entry.get("config", ""),
-                variants=tuple(self._variant(variant) for variant in entry.get("variants", [])),
+                variants=tuple(
+                    self._variant(region, name, variant) for variant in entry.get("variants", [])
+                ),
                 log_group=entry.get("log_group") or f"/aws/sagemaker/Endpoints/{name}",
-                asynchronous=bool(entry.get("async")),
+                asynchronous=bool(inference),
+                id=str(entry.get("id", "")),
+                role=entry.get("role", ""),
+                capture=CaptureSettings.parse(entry.get("capture")),
+                inference=AsyncSettings.parse(inference),
             )
         return routes
 
-    def _variant(self, entry: dict[str, Any]) -> Variant:
+    def _variant(self, region: str, endpoint: str, entry: dict[str, Any]) -> Variant:
         return Variant(
             name=entry["name"],
             weight=max(0.0, float(entry.get("weight", 1.0))),
             instances=tuple(
-                Instance(instance["id"], self._pool(instance["socket"]))
+                self._instance(instance, int(entry.get("pipelined_workers") or 0))
                 for instance in entry.get("instances", [])
             ),
             timeout_seconds=float(entry.get("timeout_seconds") or TIMEOUT_SECONDS),
+            key=(region, endpoint, entry["name"]),
         )
 
-    def _pool(self, socket: str) -> Pool:
-        pool = self._pools.get(socket)
-        if pool is None:
-            pool = self._pools[socket] = self._make_pool(Path(socket))
-        return pool
+    def _instance(self, entry: dict[str, Any], workers: int) -> Instance:
+        key = (entry["socket"], workers)
+        instance = self._instances.get(key)
+        if instance is None:
+            instance = self._instances[key] = model_server(entry["id"], Path(key[0]), workers)
+        return instance
 
-    def _drop_unused_pools(self) -> None:
+    def _drop_unused(self) -> None:
         used = {
-            id(instance.pool)
+            id(instance)
             for route in self._routes.values()
             for variant in route.variants
             for instance in variant.instances
         }
-        for socket in [name for name, pool in self._pools.items() if id(pool) not in used]:
-            self._pools.pop(socket).close()
+        for key in [key for key, one in self._instances.items() if id(one) not in used]:
+            self._instances.pop(key).close()
 
 
-def model_server_pool(socket: Path) -> Pool:
-    return Pool(
+def model_server(name: str, socket: Path, workers: int) -> Instance:
+    """The connections to an instance; `workers` processes answer it if it takes pipelined requests.
+
+    SageMaker's own bound for a container to accept a connection is 250 ms.
+    """
+    lanes_max = min(LANES_PER_WORKER * workers, LANES_MAX) or CONNECTIONS_PER_INSTANCE_MAX
+    lanes = Lanes(
+        socket,
+        lanes_max=lanes_max,
+        depth=PIPELINED_PER_LANE_MAX if workers else 1,
+        waiting_max=WAITING_PER_INSTANCE_MAX,
+        body_bytes_max=ANSWER_BYTES_MAX,
+        connect_seconds=0.25,
+    )
+    pool = Pool(
         socket,
         connections_max=CONNECTIONS_PER_INSTANCE_MAX,
         waiting_max=WAITING_PER_INSTANCE_MAX,
-        connect_seconds=0.25,  # SageMaker's own bound for a container to accept a connection
+        connect_seconds=0.25,
     )
+    return Instance(name, socket, lanes, pool)

@@ -10,12 +10,14 @@ from typing import Any
 from clary.engine.call import Parts
 from clary.images import build, workload_code
 from clary.images.image import Image
+from clary.images.packages import packages_for_jobs
 from clary.settings import Settings
 from clary.store.rows import Row
 
 SPEC_VERSION = 1
 GRACE_SECONDS = 120
 CODE_PATH = "/opt/clary"
+PROCESSES_MAX = 4096
 
 
 @dataclass(frozen=True, slots=True)
@@ -54,55 +56,10 @@ def host_directory(settings: Settings, row: Row, host: str) -> Path:
 
 
 def host_specs(row: Row, keys: tuple[str, ...], parts: Parts, work: Work) -> list[dict[str, Any]]:
-    settings = parts.settings
-    prefix = build.prefix(work.image.environment, settings)
-    code = workload_code.staged(settings)
-    credentials = parts.work_credentials(work.role_arn, row.arn)
-    environment = {**work.image.environment_variables, **work.environment}
-    # The toolkit, the model server and the algorithms of this version, mounted beside the environment.
-    paths = [CODE_PATH, environment.get("PYTHONPATH", "")]
-    environment["PYTHONPATH"] = ":".join(path for path in paths if path)
-    common: dict[str, Any] = {
-        "version": SPEC_VERSION,
-        "work": row.arn,
-        "hosts": list(work.hosts),
-        "endpoint_url": settings.endpoint_url,
-        "region": row.region,
-        "account": row.account,
-        "credentials_url": f"{settings.endpoint_url}/_clary/credentials",
-        **credentials,
-        "program": {
-            "argv": list(work.argv),
-            "environment": environment,
-            "working_directory": work.working_directory,
-            "prefix": str(prefix),
-            "read_only": [str(path) for path in build.mounts(prefix)],
-            "code": str(code),
-            "preload": list(work.image.preload),
-        },
-        "inputs": [dict(one) for one in work.inputs],
-        "outputs": [dict(one) for one in work.outputs],
-        "checkpoints": dict(work.checkpoints) if work.checkpoints else None,
-        "metrics": [dict(one) for one in work.metrics],
-        "metric_namespace": work.metric_namespace,
-        "metric_dimensions": dict(work.metric_dimensions),
-        "limits": {
-            "seconds": work.seconds_max,
-            "memory_bytes": work.memory_bytes,
-            "cpus": work.cpus,
-            "processes": 4096,
-        },
-        "grace_seconds": work.grace_seconds,
-        "network_isolation": work.network_isolation,
-        "failure_file": work.failure_file,
-        "message_file": work.message_file,
-        "serve": dict(work.serve) if work.serve else None,
-        "wake_socket": str(settings.run / "wake.sock"),
-        "notes": list(work.image.notes),
-    }
+    common = _common(row, parts, work)
     specs: list[dict[str, Any]] = []
     for key in keys:
-        directory = host_directory(settings, row, key)
+        directory = host_directory(parts.settings, row, key)
         specs.append(
             {
                 **common,
@@ -115,3 +72,62 @@ def host_specs(row: Row, keys: tuple[str, ...], parts: Parts, work: Work) -> lis
             }
         )
     return specs
+
+
+def _common(row: Row, parts: Parts, work: Work) -> dict[str, Any]:
+    """What every host of a launch is told."""
+    settings = parts.settings
+    return {
+        "version": SPEC_VERSION,
+        "work": row.arn,
+        "hosts": list(work.hosts),
+        "endpoint_url": settings.endpoint_url,
+        "region": row.region,
+        "account": row.account,
+        "role": work.role_arn,
+        "credentials_url": f"{settings.endpoint_url}/_clary/credentials",
+        **parts.work_credentials(work.role_arn, row.arn),
+        "program": _program(settings, work),
+        "inputs": [dict(one) for one in work.inputs],
+        "outputs": [dict(one) for one in work.outputs],
+        "checkpoints": dict(work.checkpoints) if work.checkpoints else None,
+        "metrics": [dict(one) for one in work.metrics],
+        "metric_namespace": work.metric_namespace,
+        "metric_dimensions": dict(work.metric_dimensions),
+        "limits": {
+            "seconds": work.seconds_max,
+            "memory_bytes": work.memory_bytes,
+            "cpus": work.cpus,
+            "processes": PROCESSES_MAX,
+        },
+        "grace_seconds": work.grace_seconds,
+        "network_isolation": work.network_isolation,
+        "failure_file": work.failure_file,
+        "message_file": work.message_file,
+        "serve": dict(work.serve) if work.serve else None,
+        "wake_socket": str(settings.run / "wake.sock"),
+        "notes": list(work.image.notes),
+    }
+
+
+def _program(settings: Settings, work: Work) -> dict[str, Any]:
+    """The program, the environment it runs in, and what of this machine it sees beside that."""
+    prefix = build.prefix(work.image.environment, settings)
+    code = workload_code.staged(settings)
+    workload_code.compiled(code, prefix)
+    environment = {**work.image.environment_variables, **work.environment}
+    # The toolkit, the model server and the algorithms of this version, mounted beside the environment.
+    paths = [CODE_PATH, environment.get("PYTHONPATH", "")]
+    environment["PYTHONPATH"] = ":".join(path for path in paths if path)
+    packages = packages_for_jobs(settings)
+    environment = {**packages.environment, **environment}
+    return {
+        "argv": list(work.argv),
+        "environment": environment,
+        "working_directory": work.working_directory,
+        "prefix": str(prefix),
+        "read_only": [str(path) for path in (*build.mounts(prefix), *packages.read_only)],
+        "writable": [str(path) for path in packages.writable],
+        "code": str(code),
+        "preload": list(work.image.preload),
+    }

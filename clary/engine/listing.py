@@ -19,6 +19,7 @@ from clary.model.errors import NotImplementedException, ValidationException
 from clary.store.rows import Query, Row
 
 PAGE_DEFAULT = 10
+ROW_ID_MAX = 2**63 - 1
 _SORTS = {
     "name": "name",
     "creationtime": "created",
@@ -40,7 +41,7 @@ def list_resources(bound: BoundResource, call: Call) -> dict[str, Any]:
     digest = _digest(call.input)
     token = call.input.get("NextToken")
     if token:
-        query = replace(query, after=_opened(token, digest))
+        query = replace(query, after=_opened(token, digest, query.sort_by))
     rows, after = call.parts.store.rows.page(query)
     answer: dict[str, Any] = {bound.kind.items_member: [summarise(bound, row) for row in rows]}
     if after is not None:
@@ -153,13 +154,17 @@ def _sealed(after: tuple[Any, int], digest: str) -> str:
     return base64.urlsafe_b64encode(orjson.dumps([*after, digest])).decode()
 
 
-def _opened(token: str, digest: str) -> tuple[Any, int]:
+def _opened(token: str, digest: str, column: str) -> tuple[Any, int]:
+    """The place where the next page begins; callers may have changed the token, so nothing in it is trusted."""
     try:
         value, row_id, made_for = orjson.loads(base64.urlsafe_b64decode(token))
     except (ValueError, TypeError, binascii.Error) as problem:
         raise ValidationException("Invalid NextToken.") from problem
-    if made_for != digest or not isinstance(row_id, int):
+    if made_for != digest:
         raise ValidationException(
             "Invalid NextToken: it was issued for a request with other filters or another order."
         )
+    kinds = str if column in ("name", "status") else int | float
+    if not isinstance(value, kinds) or type(row_id) is not int or not 0 <= row_id <= ROW_ID_MAX:
+        raise ValidationException("Invalid NextToken.")
     return value, row_id

@@ -6,7 +6,7 @@ from typing import Any
 
 from clary.engine.call import Call
 from clary.engine.resource import BoundResource
-from clary.model.arns import last_segment, sagemaker_arn
+from clary.model.arns import Arn, last_segment, sagemaker_arn
 from clary.store.rows import Row
 
 
@@ -29,9 +29,26 @@ def arn_of(bound: BoundResource, call: Call, parent: str, name: str) -> str:
 def find_row(bound: BoundResource, call: Call) -> Row:
     """The row that a request means; raise the kind's own not-found error."""
     parent, name = parent_in(bound, call.input), name_in(bound, call.input)
-    row = call.parts.store.rows.get(
-        bound.noun, name, account=call.account, region=call.region, parent=parent
-    )
+    given = Arn.parse(str(call.input.get(bound.kind.name_member) or ""))
+    if given is not None:
+        row = _row_of_arn(bound, call, given)
+    else:
+        row = call.parts.store.rows.get(
+            bound.noun, name, account=call.account, region=call.region, parent=parent
+        )
     if row is None:
-        raise bound.missing_error(name, arn_of(bound, call, parent, name))
+        missing = arn_of(bound, call, parent, name) if given is None else str(given)
+        raise bound.missing_error(name, missing)
+    return row
+
+
+def _row_of_arn(bound: BoundResource, call: Call, arn: Arn) -> Row | None:
+    """By the whole ARN, since some kinds lower the case of the name in it."""
+    row = call.parts.store.rows.by_arn(str(arn))
+    if row is None or (row.kind, row.account, row.region) != (
+        bound.noun,
+        call.account,
+        call.region,
+    ):
+        return None
     return row

@@ -3,7 +3,7 @@
 defaults   members that the service fills in where the caller gave none
 computed   members of Describe that are worked out from the row
 renamed    members that Describe or List spell otherwise than Create does
-wrapped    the one member that Describe's answer is wrapped in ("Workforce")
+wrapped    the one member that Describe's answer is wrapped in, where there is one
 secret     members that are kept but never told
 admits     checks of a create request, each a function whose name reads as a sentence
 missing    the error for a name that is not there (the code and words that clients match on)

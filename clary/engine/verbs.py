@@ -114,14 +114,15 @@ def update_members(bound: BoundResource, request: dict[str, Any]) -> Callable[[R
 
 
 def delete(bound: BoundResource, call: Call) -> dict[str, Any]:
-    row = find_row(bound, call)
     lifecycle = bound.resource.lifecycle
-    if lifecycle.transitions and not lifecycle.is_terminal(row.status):
-        raise ValidationException(
-            f"The request was rejected because the {bound.kind.words} is in status {row.status}."
-        )
-    call.parts.store.rows.delete(row, transition(row.status, "Deleted"))
-    return described(bound, row, "Delete")
+
+    def has_ended(row: Row) -> None:
+        if lifecycle.transitions and not lifecycle.is_terminal(row.status):
+            raise ValidationException(
+                f"The request was rejected because the {bound.kind.words} is in status {row.status}."
+            )
+
+    return described(bound, delete_row(bound, call, has_ended), "Delete")
 
 
 def stop(bound: BoundResource, call: Call) -> dict[str, Any]:
@@ -155,7 +156,29 @@ def change_row(bound: BoundResource, call: Call, change: Callable[[Row], None]) 
             return call.parts.store.rows.update(row, *happened)
         except RowChanged:
             continue
-    raise ConflictException(
+    raise _met_others(bound, call)
+
+
+def delete_row(
+    bound: BoundResource,
+    call: Call,
+    may_go: Callable[[Row], None],
+    find: Callable[[BoundResource, Call], Row] = find_row,
+) -> Row:
+    """Read, check, delete; read again where somebody wrote in between, a bounded number of times."""
+    for _ in range(ATTEMPTS_MAX):
+        row = find(bound, call)
+        may_go(row)
+        try:
+            call.parts.store.rows.delete(row, transition(row.status, "Deleted"))
+        except RowChanged:
+            continue
+        return row
+    raise _met_others(bound, call)
+
+
+def _met_others(bound: BoundResource, call: Call) -> ConflictException:
+    return ConflictException(
         f"{call.operation} met {ATTEMPTS_MAX} other writers of the same {bound.kind.words}; try again."
     )
 

@@ -25,6 +25,7 @@ from clary.model.errors import (
     InternalFailure,
     NotImplementedException,
     UnknownOperationException,
+    ValidationException,
 )
 from clary.model.service import Services
 from clary.model.shapes import Validators
@@ -37,6 +38,15 @@ if TYPE_CHECKING:
     from clary.identity.principals import Principal
 
 log = logging.getLogger(__name__)
+
+# Services that call a broken constraint something else than ValidationException.
+_VALIDATION_CODES = {
+    "logs": "InvalidParameterException",
+    "ecr": "InvalidParameterException",
+    "iam": "ValidationError",
+    "sts": "ValidationError",
+    "cloudwatch": "ValidationError",
+}
 
 # Calls that every authenticated caller may make about himself.
 _OWN = frozenset(
@@ -160,7 +170,13 @@ class Chain:
         validators = self._validators.get(exchange.service)
         if validators is None:
             validators = self._validators[exchange.service] = Validators()
-        validators.validate(exchange.operation.input_shape, exchange.input)
+        try:
+            validators.validate(exchange.operation.input_shape, exchange.input)
+        except ValidationException as problem:
+            code = _VALIDATION_CODES.get(exchange.service)
+            if code is None:
+                raise
+            raise ApiError(problem.message, code=code, status=400) from problem
         check_roles(exchange, self.authoriser)
 
     def dispatch(self, exchange: Exchange) -> None:

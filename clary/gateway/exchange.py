@@ -13,8 +13,8 @@ if TYPE_CHECKING:
     from botocore.model import OperationModel
 
     from clary.identity.principals import Principal
-    from clary.wire.signature_errors import Style
     from clary.wire.protocols import WireProtocol
+    from clary.wire.signature_errors import Style
 
 
 @dataclass(slots=True)

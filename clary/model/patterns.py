@@ -32,11 +32,18 @@ _SPELLINGS = (
     # A hyphen after a class of characters is a hyphen.
     (re.compile(r"(\\[wds])-(?=[^\]])"), r"\1\-"),
 )
+# Patterns that backtrack for hours over a short hostile value, and others that allow the same strings.
+_TAMED = {
+    r"[a-z0-9]([-a-z0-9]*[a-z0-9]){0,39}?": r"[a-z0-9]([-a-z0-9]*[a-z0-9])?",
+    r"^[a-z0-9*](?:[._\-/a-z0-9*]?[a-z0-9*]+)*$": r"^[a-z0-9*]+(?:[._\-/][a-z0-9*]+)*$",
+}
 _PROPERTY = re.compile(r"\\p\{(\w+)\}")
 
 
 def compile_pattern(pattern: str) -> re.Pattern[str] | None:
     """Compile for `fullmatch`, as the service matches; None where Python cannot say it (the server decides then)."""
+
+    pattern = _TAMED.get(pattern, pattern)
 
     def replace(found: re.Match[str]) -> str:
         inside = pattern.count("[", 0, found.start()) > pattern.count("]", 0, found.start())

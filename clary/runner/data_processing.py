@@ -81,7 +81,7 @@ class Processor:
                 f"The answer's content type {content_type or '(none)'!r} is none of text/csv, "
                 "application/json and application/jsonlines, which DataProcessing can work on"
             )
-        rows = self._rows(body, kind, batch.count)
+        rows = self._rows(body, kind, batch.records)
         before: Sequence[bytes | None] = [None] * len(rows)
         if self._wanted.joins:
             if (kind == CSV) != (self._input == CSV):

@@ -33,6 +33,7 @@ from clary.runner.health import HealthWatch
 from clary.runner.output import Output
 from clary.runner.parts import MakeParts, Parts
 from clary.runner.spec import HostSpec, SpecError, parse
+from clary.runner.transforming import Transforming
 
 _POLL_SECONDS = 1.0  # a lost SIGTERM is made up for by looking at the halt file
 _FAILURE_CHARACTERS_MAX = 1024
@@ -53,6 +54,7 @@ class Result(NamedTuple):
     failure: str = ""
     source: str = "algorithm"  # algorithm | client | internal
     out_of_memory: bool = False
+    outputs: dict[str, Any] | None = None  # told beside those that are uploaded
 
 
 class _Halted(Exception):
@@ -216,7 +218,9 @@ class _Host:
         composed = recipe.compose(spec, self._mode, self._group)
         self._progress.enter("Training")
         try:
-            if spec.serve is not None:
+            if spec.transform is not None:
+                result = self._transform(composed)
+            elif spec.serve is not None:
                 result = _Serving(self, composed).run()
             else:
                 result = self._judge(*self.run_program(composed))
@@ -260,6 +264,25 @@ class _Host:
             running.close()
         return ending, reason
 
+    def _transform(self, composed: dict[str, Any]) -> Result:
+        """The server is there for its batch transform only, and ends with it."""
+        transforming = Transforming(self._spec, lambda: bool(self._stop_reason()), self.nudge)
+        try:
+            ending, reason = self.run_program(composed, transforming.is_over)
+        finally:
+            transforming.stop()
+        told = transforming.told
+        if reason not in ("", "unwell"):
+            return self._judge(ending, reason)
+        if told is not None and (reason or told.result == "success"):
+            outputs = {"transform": {"files": told.files, "failed": told.failed}}
+            return Result(told.result, None, told.failure, told.source, outputs=outputs)
+        if reason:
+            return Result("failure", ending, _UNHEALTHY)
+        judged = self._judge(ending, "")
+        text = "the model server ended before the transform was done, exit code: 0"
+        return judged if judged.result != "success" else Result("failure", ending, text)
+
     def _judge(self, ending: program.Ending, reason: str) -> Result:
         spec = self._spec
         if ending.lost and reason != "stopped":
@@ -291,7 +314,7 @@ class _Host:
 
     def _upload(self, parts: Parts, result: Result) -> tuple[Result, dict[str, Any]]:
         try:
-            return result, parts.upload(result.result)
+            return result, {**(result.outputs or {}), **parts.upload(result.result)}
         except ClientFault as fault:
             if result.result == "failure":
                 # The first failure is the one to tell; this one is on record for the operator.

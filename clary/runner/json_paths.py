@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Iterator
-from typing import Any, NamedTuple, Tuple
+from typing import Any, NamedTuple, Tuple  # noqa: UP035 - the alias below is evaluated
 
 _BARE_NAME = r"""[^\s.\[\]*'"(),:?@$]+"""
 _QUOTED = r"""'(?:[^'\\]|\\.)*'|"(?:[^"\\]|\\.)*\""""
@@ -31,9 +31,9 @@ class NothingThere(LookupError):
 class Step(NamedTuple):
     """One step down: exactly one of its members is used."""
 
-    names: Tuple[str, ...] = ()  # noqa: UP006 - evaluated where Python 3.8 runs
-    indices: Tuple[int, ...] = ()  # noqa: UP006
-    span: "slice | None" = None  # none of the three: `*`
+    names: tuple[str, ...] = ()
+    indices: tuple[int, ...] = ()
+    span: slice | None = None  # none of the three: `*`
 
     @property
     def is_many(self) -> bool:

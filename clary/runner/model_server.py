@@ -1,4 +1,4 @@
-"""The model server of this host as a batch transform calls it: /invocations and /execution-parameters over its socket."""
+"""The model server of this host, as a batch transform calls it over its socket."""
 
 from __future__ import annotations
 
@@ -145,7 +145,7 @@ class ModelServer:
             try:
                 count = answer.read_into(buffer)
                 if count and time.monotonic() > deadline:
-                    raise socket.timeout("timed out")
+                    raise socket.timeout("timed out")  # noqa: UP041 - Python 3.8
             except OSError as problem:
                 answer.close()
                 raise self._unanswered(problem) from problem

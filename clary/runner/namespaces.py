@@ -4,13 +4,17 @@ from __future__ import annotations
 
 import ctypes
 import errno
-import fcntl
 import os
 import platform
 import re
 import socket
 import struct
 from functools import lru_cache
+
+try:
+    import fcntl
+except ImportError:  # Windows, where none of this is called
+    fcntl = None  # type: ignore[assignment]
 
 CLONE_NEWNS = 0x00020000
 CLONE_NEWUTS = 0x04000000
@@ -155,6 +159,7 @@ def set_hostname(name: str) -> None:
 
 def raise_loopback() -> None:
     """Bring `lo` up in a new network namespace, where it is born down."""
+    assert fcntl is not None
     with socket.socket(socket.AF_INET, socket.SOCK_DGRAM) as channel:
         request = struct.pack("16sh14x", b"lo", 0)
         flags = struct.unpack("16sh14x", fcntl.ioctl(channel, 0x8913, request))[1]  # SIOCGIFFLAGS

@@ -143,6 +143,7 @@ def mounts(spec: HostSpec) -> list[list[str]]:
     """Kind, source and target of each mount, outermost first; see `root_filesystem` for the kinds."""
     found = list(system_mounts())
     found += [["read", path, path] for path in _environment_paths(spec)]
+    found += [["write", path, path] for path in spec.program.writable]
     if spec.program.code:
         found.append(["read", spec.program.code, "/opt/clary"])
     found += [["proc", "", "/proc"], ["devices", "", "/dev"]]

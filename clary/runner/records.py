@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import struct
 from collections.abc import Iterator
-from typing import NamedTuple, Protocol, Tuple
+from typing import NamedTuple, Protocol, Tuple  # noqa: UP035 - the alias below is evaluated
 
 READ_BYTES = 1024 * 1024
 _RECORDIO = struct.Struct("<II")
@@ -21,15 +21,15 @@ class Source(Protocol):
 
 
 class Batch(NamedTuple):
-    """The body of one request: the records `first` to `first + count - 1` of its object, from 1."""
+    """The body of one request: the records `first` to `first + records - 1` of its object, from 1."""
 
     body: bytes
     first: int
-    count: int
+    records: int
 
     @property
     def place(self) -> str:
-        last = self.first + self.count - 1
+        last = self.first + self.records - 1
         return f"record {self.first}" if last <= self.first else f"records {self.first} to {last}"
 
 

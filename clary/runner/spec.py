@@ -25,6 +25,7 @@ class Program(NamedTuple):
     working_directory: str
     prefix: str
     read_only: tuple[str, ...]
+    writable: tuple[str, ...]
     code: str
     fork_socket: str  # empty when the program is started afresh
 
@@ -113,6 +114,9 @@ class HostSpec(NamedTuple):
     serve: Serve | None
     wake_socket: str
     role: str  # the role's ARN where control names it, for messages only
+    transform: (
+        Mapping[str, Any] | None
+    )  # a batch transform beside the server; see transform_settings
 
     @property
     def ml(self) -> Path:
@@ -210,6 +214,7 @@ def parse(document: Any) -> HostSpec:
         serve=_serve(serve) if serve else None,
         wake_socket=get("wake_socket", str, "") or "",
         role=get("role", str, "") or "",
+        transform=get("transform", dict, None),
     )
 
 
@@ -222,6 +227,7 @@ def _program(document: Any) -> Program:
         working_directory=get("working_directory", str, ML),
         prefix=get("prefix", str, "") or "",
         read_only=tuple(get("read_only", list, [])),
+        writable=tuple(get("writable", list, [])),
         code=get("code", str, "") or "",
         fork_socket=_member(fork, "program.fork")("socket", str) if fork else "",
     )

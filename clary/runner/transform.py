@@ -102,6 +102,7 @@ class Transform:
         self._done: list[Item] = []
         self._first_failure: tuple[Item, Failure] | None = None
         self._failed = 0
+        self._records = 0
 
     def run(self) -> Told:
         """Transform this host's objects; raise Abandoned when it is to stop, leaving no output half written."""
@@ -109,7 +110,13 @@ class Transform:
             items = items_here(self._spec, self._s3, self._settings)
             self._tuning = tune(self._settings, self._asked())
             self._log(f"[sagemaker logs]: {self._tuning.shown}")
+            began = time.monotonic()
             self._transform(items)
+            taken = time.monotonic() - began
+            self._log(
+                f"[sagemaker logs]: {len(self._done)} of {len(items)} files, "
+                f"{self._records} records, {taken:.3f} seconds"
+            )
             if self._settings.capture is not None:
                 write_capture(self._s3, self._settings, self._settings.capture, self._done)
         except ClientFault as fault:
@@ -248,6 +255,7 @@ class Transform:
             # What goes wrong with an output is not the object's fault: it ends the transform.
             if entry.object.failure is None and entry.batch is not None:
                 entry.object.output.add(response)
+                self._records += entry.batch.records
 
     def _finish(self, ended: _Object) -> None:
         self._look()

@@ -12,7 +12,6 @@ from .mirrors import joined
 from .records import assembled
 from .s3 import S3, encryption, split_uri
 from .transform_settings import Capture, TransformSettings
-
 from .uploads import UploadStream
 
 SUFFIX = ".out"

@@ -83,9 +83,8 @@ class Database:
             try:
                 result = work(connection)
             except BaseException:
+                # On SQLite this ends the transaction that BEGIN IMMEDIATE opened as well.
                 connection.rollback()
-                if self._writer is not None:
-                    connection.exec_driver_sql("ROLLBACK")
                 raise
             if self._writer is not None:
                 connection.exec_driver_sql("COMMIT")

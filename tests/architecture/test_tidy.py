@@ -34,6 +34,7 @@ WORDS = {
     "Hub",
     "Project",
     "Device",
+    "Algorithm",
 }
 
 

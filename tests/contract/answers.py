@@ -9,8 +9,6 @@ from botocore.model import ListShape, MapShape, Shape, StructureShape
 
 from clary.model.patterns import compile_pattern
 
-# Members whose documented pattern the service itself does not keep to.
-LOOSE: frozenset[str] = frozenset()
 _TYPES: dict[str, tuple[type, ...]] = {
     "string": (str,),
     "character": (str,),
@@ -78,10 +76,10 @@ def _scalar(shape: Shape, value: Any, path: str) -> Iterator[str]:
     allowed = getattr(shape, "enum", None)
     if allowed and value not in allowed:
         yield f"{path} is {value!r}, not one of {allowed}"
-    pattern = compile_pattern(shape.metadata.get("pattern", ""))
-    if pattern and isinstance(value, str) and shape.metadata.get("pattern"):
-        if not pattern.fullmatch(value):
-            yield f"{path} is {value!r}, which does not match {shape.metadata['pattern']}"
+    pattern = shape.metadata.get("pattern")
+    compiled = compile_pattern(pattern) if pattern and isinstance(value, str) else None
+    if compiled is not None and not compiled.fullmatch(value):
+        yield f"{path} is {value!r}, which does not match {pattern}"
     size = len(value) if isinstance(value, str) else value
     if shape.type_name not in ("boolean", "timestamp"):
         least, most = shape.metadata.get("min"), shape.metadata.get("max")

@@ -21,7 +21,9 @@ from tests.contract.asking import Asker
 @pytest.fixture(scope="session")
 def installation(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Installation]:
     """Its package index never answers, so that jobs wait for their environment until they are stopped."""
-    kept = {key: value for key, value in os.environ.items() if not key.startswith(("AWS_", "CLARY_"))}
+    kept = {
+        key: value for key, value in os.environ.items() if not key.startswith(("AWS_", "CLARY_"))
+    }
     with closing(socket.create_server(("127.0.0.1", 0), backlog=64)) as silent:
         index = f"http://127.0.0.1:{silent.getsockname()[1]}/simple"
         cache: Path = tmp_path_factory.mktemp("cache")

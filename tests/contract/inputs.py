@@ -55,12 +55,16 @@ class Inputs:
             return self._map(shape, path, stack)
         return self._scalar(shape)
 
-    def _structure(self, shape: StructureShape, path: str, stack: tuple[str, ...]) -> dict[str, Any]:
+    def _structure(
+        self, shape: StructureShape, path: str, stack: tuple[str, ...]
+    ) -> dict[str, Any]:
         chosen = list(shape.members) if self._rich else list(shape.required_members)
         if getattr(shape, "is_tagged_union", False):
             chosen = list(shape.members)[:1] if not self._rich else list(shape.members)[-1:]
         prefix = f"{path}." if path else ""
-        wanted = {one.removeprefix(prefix).split(".")[0] for one in self._values if one.startswith(prefix)}
+        wanted = {
+            one.removeprefix(prefix).split(".")[0] for one in self._values if one.startswith(prefix)
+        }
         made: dict[str, Any] = {}
         for name, member in shape.members.items():
             required = name in shape.required_members

@@ -17,7 +17,9 @@ PAGES_MAX = 50
 PAGING = ("NextToken", "MaxResults", "SortBy", "SortOrder")
 
 
-def check_lists(bound: BoundResource, ask: Asker, recipe: Recipe, described: list[dict[str, Any]]) -> None:
+def check_lists(
+    bound: BoundResource, ask: Asker, recipe: Recipe, described: list[dict[str, Any]]
+) -> None:
     operation = bound.kind.verbs.get("List")
     if operation is None or operation.name in recipe.elsewhere:
         return
@@ -59,14 +61,18 @@ class Lists:
         arns = [shown[name] for name in names if name in shown]
         return (arns or [one for name, one in shown.items() if name.endswith("Arn")])[0]
 
-    def check_filter(self, member: str, shape: Shape, recipe: Recipe, shown: dict[str, Any]) -> None:
+    def check_filter(
+        self, member: str, shape: Shape, recipe: Recipe, shown: dict[str, Any]
+    ) -> None:
         arn = self.arn_of(shown)
         fitting, other = self.values(member, shape, recipe, shown)
         assert arn in self.arns(**{member: fitting}), f"{member}={fitting!r} does not find it"
         if other is not None:
             assert arn not in self.arns(**{member: other}), f"{member}={other!r} finds it"
 
-    def values(self, member: str, shape: Shape, recipe: Recipe, shown: dict[str, Any]) -> tuple[Any, Any]:
+    def values(
+        self, member: str, shape: Shape, recipe: Recipe, shown: dict[str, Any]
+    ) -> tuple[Any, Any]:
         """A value of a filter that finds the resource, and one that does not."""
         if member in recipe.filters:
             fitting = recipe.filters[member](shown, self.ask)

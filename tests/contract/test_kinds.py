@@ -65,7 +65,10 @@ class RoundTrip:
         operation = self.bound.kind.verbs.get(name)
         if operation is None or operation.name in self.recipe.elsewhere:
             return ""
-        if name not in self.bound.resource.verbs and operation.name not in self.bound.resource.overrides:
+        if (
+            name not in self.bound.resource.verbs
+            and operation.name not in self.bound.resource.overrides
+        ):
             return ""
         return operation.name
 
@@ -97,7 +100,11 @@ class RoundTrip:
             self.described.append(shown)
             assert_shows(given, shown)
             if self.bound.kind.created_member:
-                assert started <= shown[self.bound.kind.created_member] <= started + timedelta(minutes=1)
+                assert (
+                    started
+                    <= shown[self.bound.kind.created_member]
+                    <= started + timedelta(minutes=1)
+                )
             if self.bound.kind.is_named_by_caller:
                 code, message = self.ask.refused(create, **given)
                 assert code in ALREADY_THERE and "already exist" in message.lower()
@@ -107,7 +114,9 @@ class RoundTrip:
 
     def arn(self, number: int) -> str:
         kind = self.bound.kind
-        return self.described[number].get(kind.arn_member) or self.described[number][f"{kind.noun}Arn"]
+        return (
+            self.described[number].get(kind.arn_member) or self.described[number][f"{kind.noun}Arn"]
+        )
 
     def settle(self) -> None:
         status = self.bound.kind.status_member

@@ -87,7 +87,9 @@ def test_associations_are_listed_in_every_order(ask: Asker) -> None:
         up = [one for one in _sources(ask, SortBy=column, SortOrder="Ascending") if one in arns]
         down = [one for one in _sources(ask, SortBy=column, SortOrder="Descending") if one in arns]
         assert sorted(up) == sorted(arns) and up == down[::-1], column
-    by_name = [one for one in _sources(ask, SortBy="SourceArn", SortOrder="Ascending") if one in arns]
+    by_name = [
+        one for one in _sources(ask, SortBy="SourceArn", SortOrder="Ascending") if one in arns
+    ]
     assert by_name == sorted(arns)
 
 
@@ -109,16 +111,16 @@ def test_a_component_joins_and_leaves_a_trial(ask: Asker) -> None:
 
 def test_every_change_of_a_model_card_is_a_version(ask: Asker) -> None:
     content = [json.dumps({"model_overview": {"model_description": word}}) for word in "abc"]
-    ask.ask("CreateModelCard", ModelCardName="versions", Content=content[0], ModelCardStatus="Draft")
+    ask.ask(
+        "CreateModelCard", ModelCardName="versions", Content=content[0], ModelCardStatus="Draft"
+    )
     for text in content[1:]:
         ask.ask("UpdateModelCard", ModelCardName="versions", Content=text)
     shown = ask.ask("ListModelCardVersions", ModelCardName="versions")
     numbers = [one["ModelCardVersion"] for one in shown["ModelCardVersionSummaryList"]]
     assert numbers == [3, 2, 1]
     first = ask.ask("ListModelCardVersions", ModelCardName="versions", MaxResults=2)
-    rest = ask.ask(
-        "ListModelCardVersions", ModelCardName="versions", NextToken=first["NextToken"]
-    )
+    rest = ask.ask("ListModelCardVersions", ModelCardName="versions", NextToken=first["NextToken"])
     assert [one["ModelCardVersion"] for one in rest["ModelCardVersionSummaryList"]] == [1]
     for number, text in enumerate(content, 1):
         card = ask.ask("DescribeModelCard", ModelCardName="versions", ModelCardVersion=number)

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from pathlib import Path
 
 from clary.images import build
@@ -11,31 +11,22 @@ from clary.settings import Settings
 
 PYTHON = "3.11"
 
-
-@dataclass(frozen=True, slots=True)
-class Client:
-    """One client as its users install it: nothing of Clary is in its environment."""
-
-    packages: tuple[str, ...]
-    imports: tuple[str, ...]
-
-
+# What a user installs, and what must be importable after: nothing of Clary is in these environments.
 CLIENTS = {
-    "boto3": Client(("boto3==1.44.5", "scikit-learn==1.9.1"), ("boto3", "sklearn.datasets")),
-    "awscli": Client(("awscli",), ("awscli.clidriver",)),
-    "sagemaker_v2": Client(
-        ("sagemaker==2.257.7", "scikit-learn"), ("sagemaker", "sagemaker.sklearn")
-    ),
-    "sagemaker_v3": Client(
-        ("sagemaker==3.27.0", "scikit-learn"),
-        ("sagemaker.core.resources",),
-    ),
+    "boto3": (("boto3==1.44.5", "scikit-learn"), ("boto3", "sklearn.datasets")),
+    "awscli": (("awscli",), ("awscli.clidriver",)),
+    "sagemaker_v2": (("sagemaker==2.257.7", "scikit-learn"), ("sagemaker", "sagemaker.sklearn")),
+    "sagemaker_v3": (("sagemaker==3.27.0", "scikit-learn"), ("sagemaker.core.resources",)),
 }
 
 
-def python_of(name: str) -> Path:
-    """The interpreter of a client's environment, which is built first if it is not there."""
-    client = CLIENTS[name]
+def programs_of(client: str) -> Path:
+    """The folder of a client's `python`, `aws`, ...; its environment is built first if it is not there.
+
+    Sessions that ask at the same time share one build: the folder is locked while it is made.
+    """
+    packages, imports = CLIENTS[client]
     settings = Settings.load()
-    environment = Environment(PYTHON, client.packages, client.imports, from_source=True)
-    return build.build(environment, replace(settings, cache=settings.cache / "journeys")) / "bin" / "python"
+    settings = replace(settings, cache=settings.cache / "journeys")
+    environment = Environment(PYTHON, packages, imports, from_source=True)
+    return build.build(environment, settings) / "bin"

@@ -3,13 +3,15 @@
 from __future__ import annotations
 
 import re
+import time
 
 import pytest
 
-from clary.model.patterns import compile_pattern
+from clary.model.patterns import _TAMED, compile_pattern
 from clary.model.service import Services
 
 SERVICES = ("sagemaker", "sagemaker-runtime", "iam", "sts", "logs", "cloudwatch", "ecr", "lambda")
+HOSTILE = ("a", "-", "a-", "/", "a/", "aa:", "0", ".", "a.", "https://a", "x_", "A1-", " ", "a*")
 
 
 @pytest.mark.parametrize("name", SERVICES)
@@ -51,3 +53,29 @@ def test_a_pattern_matches_the_whole_value(pattern: str, fits: str, fails: str |
 def test_what_python_cannot_say_is_left_to_the_service() -> None:
     assert compile_pattern("[a-z") is None
     assert isinstance(compile_pattern("[a-z]"), re.Pattern)
+
+
+@pytest.mark.parametrize("name", SERVICES)
+def test_no_pattern_takes_for_ever_over_a_hostile_value(name: str) -> None:
+    model = Services().get(name)
+    assert model is not None
+    patterns = {model.shape_for(one).metadata.get("pattern") for one in model.shape_names}
+    began = time.process_time()
+    for pattern in patterns - {None}:
+        compiled = compile_pattern(pattern)
+        assert compiled is not None
+        for repeated in HOSTILE:
+            compiled.fullmatch((repeated * 40)[:40] + "\x00")
+    assert time.process_time() - began < 5
+
+
+@pytest.mark.parametrize(
+    "text",
+    ["a", "a-b", "a*", "ab/c.d", "a--b", "a-", "-a", "a/", "a.-b", "*", "", "aXb", "ab" * 15],
+)
+def test_a_tamed_pattern_allows_the_same_strings(text: str) -> None:
+    for pattern in _TAMED:
+        compiled = compile_pattern(pattern)
+        assert compiled is not None
+        ours = compiled.fullmatch(text)
+        assert bool(ours) == bool(re.compile(pattern).fullmatch(text)), pattern

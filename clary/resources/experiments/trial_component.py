@@ -5,9 +5,9 @@ from __future__ import annotations
 from typing import Any
 
 from clary.engine.call import Call
-from clary.engine.naming import arn_of, find_row
+from clary.engine.naming import arn_of
 from clary.engine.resource import Resource
-from clary.engine.verbs import change_row
+from clary.engine.verbs import change_row, delete_row
 from clary.model.errors import ResourceNotFound, ValidationException
 from clary.store.rows import Row
 
@@ -81,14 +81,16 @@ def disassociate_trial_component(call: Call) -> dict[str, Any]:
 
 @trial_component.operation("DeleteTrialComponent")
 def delete_trial_component(call: Call) -> dict[str, Any]:
-    row = find_row(call.parts.bound("TrialComponent"), call)
+    row = delete_row(call.parts.bound("TrialComponent"), call, _is_of_no_trial)
+    return {"TrialComponentArn": row.arn}
+
+
+def _is_of_no_trial(row: Row) -> None:
     if row.state.get("trials"):
         raise ValidationException(
             f"Trial component '{row.name}' cannot be deleted: it is associated with the trials "
             f"{', '.join(row.state['trials'])}. Disassociate it first."
         )
-    call.parts.store.rows.delete(row)
-    return {"TrialComponentArn": row.arn}
 
 
 def _trial(call: Call) -> Row:

@@ -8,9 +8,11 @@ from typing import Any
 
 from clary.engine.call import Call
 from clary.engine.naming import find_row
-from clary.engine.resource import Resource
+from clary.engine.resource import BoundResource, Resource
+from clary.engine.verbs import delete_row
 from clary.model.errors import ResourceNotFound, ValidationException
 from clary.resources.lineage.source_uri import comes_from, source_uri
+from clary.store.rows import Query, Row
 
 
 def _identifier(call: Call) -> str:
@@ -39,14 +41,22 @@ artifact = Resource(
 @artifact.operation("DeleteArtifact")
 def delete_artifact(call: Call) -> dict[str, Any]:
     """By ARN, or by the source it was made from."""
-    bound = call.parts.bound("Artifact")
-    if call.input.get("ArtifactArn"):
-        row = find_row(bound, call)
-    else:
-        uri = (call.input.get("Source") or {}).get("SourceUri")
-        rows = call.parts.store.rows.every("Artifact", account=call.account, region=call.region)
-        row = next((one for one in rows if source_uri(one) == uri), None)
-        if row is None:
-            raise ResourceNotFound(f"Artifact with source '{uri}' does not exist.")
-    call.parts.store.rows.delete(row)
+    row = delete_row(call.parts.bound("Artifact"), call, lambda row: None, _meant)
     return {"ArtifactArn": row.arn}
+
+
+def _meant(bound: BoundResource, call: Call) -> Row:
+    if call.input.get("ArtifactArn"):
+        return find_row(bound, call)
+    uri = (call.input.get("Source") or {}).get("SourceUri")
+    query = Query(
+        "Artifact",
+        call.account,
+        call.region,
+        limit=1,
+        matches=lambda row: source_uri(row) == uri,
+    )
+    rows, _ = call.parts.store.rows.page(query)
+    if not rows:
+        raise ResourceNotFound(f"Artifact with source '{uri}' does not exist.")
+    return rows[0]

@@ -7,7 +7,7 @@ from typing import Any
 
 from clary.engine.call import Call, operation
 from clary.model.errors import ResourceNotFound, ValidationException
-from clary.store.rows import PAGE_ROWS_MAX, Query, Row, RowExists
+from clary.store.rows import PAGE_ROWS_MAX, Query, Row, RowChanged, RowExists
 
 KIND = "Association"
 PAGE_DEFAULT = 10
@@ -46,13 +46,16 @@ def add_association(call: Call) -> dict[str, Any]:
 @operation("DeleteAssociation")
 def delete_association(call: Call) -> dict[str, Any]:
     row = call.parts.store.rows.get(KIND, _name(call), account=call.account, region=call.region)
-    if row is None:
-        raise ResourceNotFound(
-            f"An association from {call.input['SourceArn']} to {call.input['DestinationArn']} "
-            "does not exist."
-        )
-    call.parts.store.rows.delete(row)
-    return {member: call.input[member] for member in ("SourceArn", "DestinationArn")}
+    ends = {member: call.input[member] for member in ("SourceArn", "DestinationArn")}
+    try:
+        if row is not None:
+            call.parts.store.rows.delete(row)
+            return ends
+    except RowChanged:
+        row = None  # nobody changes an association, so somebody else has deleted it
+    raise ResourceNotFound(
+        f"An association from {ends['SourceArn']} to {ends['DestinationArn']} does not exist."
+    )
 
 
 @operation("ListAssociations")

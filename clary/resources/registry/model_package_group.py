@@ -5,6 +5,7 @@ from clary.model.errors import ValidationException
 
 model_package_group = Resource(
     "ModelPackageGroup",
+    sorts=("created", False),
     # There is one account, so no group is of another.
     filters={"CrossAccountFilterOption": lambda call, row, option: option == "SameAccount"},
     computed={"ModelPackageGroupStatus": lambda row: "Completed"},

@@ -11,14 +11,16 @@ thread, they gather in `waiting`. Only one prediction runs at a time.
 from __future__ import annotations
 
 import logging
+import os
 import time
-from asyncio import AbstractEventLoop, CancelledError
+from asyncio import AbstractEventLoop
 from collections import deque
 from collections.abc import Callable, Mapping
 from typing import Any
 
 from clary.workloads.serving.handlers import Answer, Handler, Rejected
-from clary.workloads.serving.worker import ModelThread
+from clary.workloads.serving.streams import FOREIGN, Stream, is_stream
+from clary.workloads.serving.worker import ModelThreads, leave_if_forked
 
 log = logging.getLogger("clary.serving")
 
@@ -36,14 +38,14 @@ DOUBT_SLOW = 8
 DOUBT_MAX = 40
 BLOCKING_SECONDS = 0.05
 DOUBT_BLOCKING = 240
-# What a model's code may raise without ending the server; some scripts call sys.exit().
-FOREIGN = (Exception, SystemExit, CancelledError)
+# What libraries say, beside raising MemoryError, when an allocation fails.
+OUT_OF_MEMORY = ("can't allocate memory", "out of memory", "bad_alloc")
 
 
 class Ticket:
     """One request that waits for its prediction."""
 
-    __slots__ = ("accept", "body", "content_type", "headers", "reply", "rows")
+    __slots__ = ("accept", "body", "content_type", "headers", "reply", "rows", "since")
 
     def __init__(
         self,
@@ -59,20 +61,35 @@ class Ticket:
         self.headers = headers
         self.reply = reply
         self.rows: Any = None
+        self.since = 0.0
 
 
 class Queue:
     """The requests of one process and the order in which its model answers them."""
 
-    def __init__(self, handler: Handler, loop: AbstractEventLoop, *, batching: bool) -> None:
+    def __init__(
+        self,
+        handler: Handler,
+        loop: AbstractEventLoop,
+        *,
+        batching: bool,
+        threads: ModelThreads | None = None,
+    ) -> None:
         self.handler = handler
         self.loop = loop
         self.batching = batching and bool(getattr(handler, "batchable", False))
         self.may_inline = self.batching and bool(getattr(handler, "inline", True))
         self.waiting: deque[Ticket] = deque()
         self.unfinished = 0
-        self._thread = ModelThread(loop)
+        self.streams: set[Stream] = set()
+        self._own_threads = threads is None
+        self._threads = threads or ModelThreads(loop)
+        self._in_thread: list[Ticket] = []
+        self._stream_jobs: deque[tuple[Any, Any, Any]] = deque()
+        self._pid = os.getpid()
         self._running = False
+        self._began = 0.0
+        self._stream_is_next = False
         self._scheduled = False
         self._doubt = DOUBT_AT_FIRST
 
@@ -87,29 +104,84 @@ class Queue:
                 ticket.reply(refusal)
                 return
         self.unfinished += 1
+        ticket.since = self.loop.time()
         self.waiting.append(ticket)
+        # The rest of this turn of the event loop reads further sockets: let them join.
+        self._schedule()
+
+    def run(
+        self, work: Callable[[Any], Any], subject: Any, finished: Callable[[Any, Any], None]
+    ) -> None:
+        """Do a stream's work between predictions: one model is never at two things at once."""
+        self._stream_jobs.append((work, subject, finished))
+        self._schedule()
+
+    def expire(self, seconds: float) -> bool:
+        """Answer what has waited too long; True if the model is stuck in something."""
+        overdue = self.loop.time() - seconds
+        answer = (500, "text/plain", b"The model did not answer within %g seconds." % seconds)
+        while self.waiting and self.waiting[0].since < overdue:
+            self.unfinished -= 1
+            self.waiting.popleft().reply(answer)
+        for ticket in self._in_thread:
+            if ticket.since < overdue:
+                ticket.reply(answer)
+                ticket.reply = _nobody
+        for stream in list(self.streams):
+            if 0 < stream.waits_since < time.monotonic() - seconds:
+                stream.fail()
+        return self._running and self._began < overdue
+
+    def refuse(self, answer: Answer) -> None:
+        """Answer everything that waits, because this process will not come to it."""
+        for ticket in (*self._in_thread, *self.waiting):
+            ticket.reply(answer)
+            ticket.reply = _nobody
+        self.unfinished -= len(self.waiting)
+        self.waiting.clear()
+
+    def close(self) -> None:
+        """Let the threads end after their current work, unless they are others' too."""
+        if self._own_threads:
+            self._threads.close()
+
+    def _schedule(self) -> None:
         if not self._running and not self._scheduled:
-            # The rest of this turn of the event loop reads further sockets: let them join.
             self._scheduled = True
             self.loop.call_soon(self._start)
 
-    def close(self) -> None:
-        """Let the thread end after its current prediction."""
-        self._thread.close()
-
     def _start(self) -> None:
         self._scheduled = False
-        if self._running or not self.waiting:
+        if self._running:
+            return
+        if self._stream_jobs and (self._stream_is_next or not self.waiting):
+            self._running, self._stream_is_next = True, False
+            self._began = self.loop.time()
+            self._threads.run(_work_on, self._stream_jobs.popleft(), self._worked)
+            return
+        self._stream_is_next = True
+        if not self.waiting:
             return
         tickets = self._take()
         if self._doubt < DOUBT_INLINE and self.may_inline and tickets[0].rows is not None:
             started = time.perf_counter()
             answers = answer(self.handler, tickets)
+            leave_if_forked(self._pid)
             self._judge(time.perf_counter() - started)
             self._deliver(tickets, answers)
         else:
-            self._running = True
-            self._thread.run(self._work, tickets, self._finished)
+            self._running, self._in_thread = True, tickets
+            self._began = self.loop.time()
+            self._threads.run(self._work, tickets, self._finished)
+
+    def _worked(self, job: tuple[Any, Any, Any], outcome: Any) -> None:
+        self._running = False
+        job[2](job[1], outcome)
+        self._schedule_if_any()
+
+    def _schedule_if_any(self) -> None:
+        if self.waiting or self._stream_jobs:
+            self._schedule()
 
     def _take(self) -> list[Ticket]:
         """Take the oldest request and those behind it that may be folded with it."""
@@ -133,7 +205,7 @@ class Queue:
         return time.perf_counter() - started, answers
 
     def _finished(self, tickets: list[Ticket], outcome: tuple[float, list[Answer]]) -> None:
-        self._running = False
+        self._running, self._in_thread = False, []
         self._judge(outcome[0])
         self._deliver(tickets, outcome[1])
 
@@ -149,10 +221,12 @@ class Queue:
     def _deliver(self, tickets: list[Ticket], answers: list[Answer]) -> None:
         self.unfinished -= len(tickets)
         for at, ticket in enumerate(tickets):
-            ticket.reply(answers[at])
-        if self.waiting and not self._scheduled:
-            self._scheduled = True
-            self.loop.call_soon(self._start)
+            found = answers[at]
+            if not isinstance(found[2], bytes):
+                self.streams.add(found[2])
+                found[2].attach(self, self.streams.discard)
+            ticket.reply(found)
+        self._schedule_if_any()
 
 
 def decode(handler: Any, ticket: Ticket) -> Answer | None:
@@ -223,19 +297,36 @@ def _alone(handler: Any, ticket: Ticket) -> Answer:
 def _encode(handler: Any, results: Any, accept: str) -> Answer:
     try:
         content_type, body = handler.encode(results, accept)
+        return _opened((200, content_type, body))
     except Rejected as refusal:
         return refused(refusal)
-    return 200, content_type, body
 
 
 def invoke(handler: Handler, ticket: Ticket) -> Answer:
     """Answer one request without folding."""
     try:
-        return handler.invoke(ticket.body, ticket.content_type, ticket.accept, ticket.headers)
+        return _opened(
+            handler.invoke(ticket.body, ticket.content_type, ticket.accept, ticket.headers)
+        )
     except Rejected as refusal:
         return refused(refusal)
     except FOREIGN as problem:
         return failed(problem)
+
+
+def _opened(found: Answer) -> Answer:
+    """Begin a stream: an error before its first piece is an answer as any other."""
+    if not isinstance(found[2], bytes) and is_stream(found[2]):
+        return found[0], found[1], Stream(found[2]).open()
+    return found
+
+
+def _work_on(job: tuple[Any, Any, Any]) -> Any:
+    return job[0](job[1])
+
+
+def _nobody(answer: Answer) -> None:
+    """The request has had its answer."""
 
 
 def refused(refusal: Rejected) -> Answer:
@@ -247,4 +338,13 @@ def failed(problem: BaseException) -> Answer:
     """Log the traceback and tell the client the type and the message."""
     log.error("The prediction failed.", exc_info=problem)
     text = f"{type(problem).__name__}: {problem}"
-    return 500, "text/plain", text.encode("utf-8", "replace")
+    status = 507 if is_out_of_memory(problem) else 500
+    return status, "text/plain", text.encode("utf-8", "replace")
+
+
+def is_out_of_memory(problem: BaseException) -> bool:
+    """Say whether an allocation failed: the host unloads another model and tries again."""
+    if isinstance(problem, MemoryError):
+        return True
+    text = str(problem).lower() if isinstance(problem, (RuntimeError, ValueError)) else ""
+    return any(words in text for words in OUT_OF_MEMORY)

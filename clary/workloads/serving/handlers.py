@@ -6,7 +6,9 @@ A *handler* is any object with
         True while the model can answer. Called on the event loop: it must return at once.
     invoke(body: bytes, content_type: str, accept: str, headers) -> (status, content_type, body)
         Answer one request. Called from one thread at a time, never twice at once in a process. It
-        raises `Rejected` to refuse a request; any other exception is answered with status 500.
+        raises `Rejected` to refuse a request; any other exception is answered with status 500, or
+        507 where memory ran out. The body may be an iterator of bytes or text: it is sent as it
+        comes, `next` is called in the same way, and `close` if the client goes before the end.
 
 and, where many waiting rows may be predicted in one call,
 
@@ -37,7 +39,7 @@ from collections.abc import Mapping
 from typing import TYPE_CHECKING, Any, Protocol
 
 if TYPE_CHECKING:
-    Answer = tuple[int, str, bytes]
+    Answer = tuple[int, str, Any]
 else:
     # Python 3.8 cannot subscript the built-in type when the module is run.
     Answer = tuple

@@ -18,9 +18,11 @@ from http import HTTPStatus
 from types import MappingProxyType
 from typing import Any
 
+from clary.workloads.serving.streams import Stream
+
 HEAD_MAX = 1 << 16
 HEADERS_MAX = 128
-REMEMBERED_HEADS_MAX = 1024
+REMEMBERED_HEADS_MAX = 4096
 REMEMBERED_HEAD_BYTES_MAX = 4096
 PIPELINED_MAX = 64
 CHUNK_LINE_MAX = 256
@@ -47,11 +49,13 @@ class Head:
 
     method: str
     path: str
+    query: str
     headers: Mapping[str, str]
     length: int
     chunked: bool
     keep_alive: bool
     expects_continue: bool
+    may_chunk: bool  # HTTP/1.0 clients know no chunks
 
 
 class Heads:
@@ -106,15 +110,17 @@ def _head(words: list[bytes], headers: dict[str, str]) -> Head:
         raise BadRequest(400, "The Content-Length is not a number.")
     connection = headers.get("connection", "").lower()
     old = words[2] == b"HTTP/1.0"
-    path = words[1].decode("ascii").partition("?")[0]
+    path, _, query = words[1].decode("ascii").partition("?")
     return Head(
         method=words[0].decode("ascii"),
         path=path,
+        query=query,
         headers=MappingProxyType(headers),
         length=int(size or 0),
         chunked=coding is not None,
         keep_alive="keep-alive" in connection if old else "close" not in connection,
         expects_continue=headers.get("expect", "").lower() == "100-continue",
+        may_chunk=not old,
     )
 
 
@@ -175,7 +181,12 @@ class Responses:
             if len(self._starts) >= 256:
                 self._starts.clear()
             self._starts[key] = start
-        return b"%b%d\r\n\r\n%b" % (start, len(body), body)
+        return b"%bContent-Length: %d\r\n\r\n%b" % (start, len(body), body)
+
+    def begin(self, status: int, content_type: str, *, chunked: bool, keep_alive: bool) -> bytes:
+        """Return the head of a response whose length nobody knows yet."""
+        start = _response_start(status, content_type, keep_alive=keep_alive)
+        return start + (b"Transfer-Encoding: chunked\r\n\r\n" if chunked else b"\r\n")
 
 
 def _response_start(status: int, content_type: str, *, keep_alive: bool) -> bytes:
@@ -189,28 +200,65 @@ def _response_start(status: int, content_type: str, *, keep_alive: bool) -> byte
         lines.append(f"Content-Type: {kind}")
     if not keep_alive:
         lines.append("Connection: close")
-    return ("\r\n".join(lines) + "\r\nContent-Length: ").encode("ascii")
+    return ("\r\n".join(lines) + "\r\n").encode("ascii")
 
 
 class Exchange:
     """One request of a connection and the place of its response in the order of responses."""
 
-    __slots__ = ("connection", "keep_alive", "response")
+    __slots__ = ("connection", "keep_alive", "may_chunk", "response", "started", "stream")
 
-    def __init__(self, connection: Connection, *, keep_alive: bool) -> None:
+    def __init__(self, connection: Connection, *, keep_alive: bool, may_chunk: bool = True) -> None:
         self.connection = connection
         self.keep_alive = keep_alive
+        self.may_chunk = may_chunk
         self.response: bytes | None = None
+        self.stream: Stream | None = None
+        self.started = False
 
-    def reply(self, answer: tuple[int, str, bytes]) -> None:
+    def reply(self, answer: tuple[int, str, Any]) -> None:
         """Send the answer as soon as all earlier requests of the connection are answered."""
         connection = self.connection
+        if isinstance(answer[2], Stream):
+            self._reply_with_stream(answer[0], answer[1], answer[2])
+            return
         # A connection that is ending says so with its last response only.
         keep_alive = self.keep_alive and not connection.ends_with(self)
         self.response = connection.site.responses.build(
             answer[0], answer[1], answer[2], keep_alive=keep_alive
         )
         connection.flush()
+
+    def _reply_with_stream(self, status: int, content_type: str, stream: Stream) -> None:
+        if self.connection.lost:
+            stream.cancel()
+            return
+        # Without chunks only the end of the connection can tell the end of the answer.
+        self.keep_alive = self.keep_alive and self.may_chunk
+        self.stream = stream
+        self.response = self.connection.site.responses.begin(
+            status, content_type, chunked=self.may_chunk, keep_alive=self.keep_alive
+        )
+        self.connection.flush()
+
+    # -- called by the stream, whose sink this is -------------------------------------------------
+
+    def write(self, piece: bytes) -> bool:
+        """Send one piece; False while the client does not keep up."""
+        if self.may_chunk:
+            piece = b"%x\r\n%b\r\n" % (len(piece), piece)
+        return self.connection.send(piece)
+
+    def end(self) -> None:
+        """Send the end and let the next response have its turn."""
+        self.stream = None
+        self.response = b"0\r\n\r\n" if self.may_chunk else b""
+        self.connection.flush()
+
+    def fail(self) -> None:
+        """Cut the connection: without its last chunk, the answer is seen to be broken."""
+        self.stream = None
+        self.connection.abort()
 
 
 @dataclass
@@ -233,6 +281,7 @@ class Connection(asyncio.Protocol):
         self.closing = False
         self.partial_since = 0.0
         self.lingering = False
+        self.lost = False
         self._transport: Any = None
         self._buffer = bytearray()
         self._head: Head | None = None
@@ -259,7 +308,10 @@ class Connection(asyncio.Protocol):
 
     def connection_lost(self, exc: Exception | None) -> None:
         self.site.connections.discard(self)
-        self.closing = True
+        self.closing = self.lost = True
+        for exchange in self._pending:
+            if exchange.stream is not None:
+                exchange.stream.cancel()
         self._pending.clear()
 
     def data_received(self, data: bytes) -> None:
@@ -293,21 +345,37 @@ class Connection(asyncio.Protocol):
     def resume_writing(self) -> None:
         self._writable = True
         self._throttle()
+        if self._pending and self._pending[0].started and self._pending[0].stream is not None:
+            self._pending[0].stream.pull()
 
     # -- called by exchanges and the server -----------------------------------------------------
 
     def ends_with(self, exchange: Exchange) -> bool:
         """Say whether this response is the connection's last."""
-        return self.closing and self._pending[-1] is exchange
+        return self.closing and bool(self._pending) and self._pending[-1] is exchange
+
+    def send(self, data: bytes) -> bool:
+        """Write a piece of a stream; False while no more should come."""
+        if self.lost or self._transport.is_closing():
+            return False
+        self._transport.write(data)
+        return self._writable
 
     def flush(self) -> None:
         """Write every response whose turn has come."""
         pending = self._pending
         while pending and pending[0].response is not None:
-            exchange = pending.popleft()
+            exchange = pending[0]
             if self._transport.is_closing():
-                pending.clear()
+                # connection_lost follows, and sees to what is pending.
                 return
+            if exchange.stream is not None:
+                if not exchange.started:
+                    exchange.started = True
+                    self._transport.write(exchange.response)
+                    exchange.stream.start(exchange)
+                return
+            pending.popleft()
             self._transport.write(exchange.response)
             if not exchange.keep_alive:
                 self.closing = True
@@ -395,7 +463,7 @@ class Connection(asyncio.Protocol):
         return head
 
     def _dispatch(self, head: Head, body: bytes) -> None:
-        exchange = Exchange(self, keep_alive=head.keep_alive)
+        exchange = Exchange(self, keep_alive=head.keep_alive, may_chunk=head.may_chunk)
         self._pending.append(exchange)
         if not head.keep_alive:
             # Nothing after this request is read; the connection closes behind its response.

@@ -16,9 +16,7 @@ def split():
 def as_csv(labels, features):
     """Lines with the label in front, as the built-in algorithms read them."""
     text = io.StringIO()
-    csv.writer(text).writerows(
-        [label, *row] for label, row in zip(labels, features, strict=True)
-    )
+    csv.writer(text).writerows([label, *row] for label, row in zip(labels, features, strict=True))
     return text.getvalue()
 
 
@@ -26,4 +24,6 @@ def accuracy(scores, labels):
     """The share of scores on the right side of one half."""
     scores = list(scores)
     assert len(scores) == len(labels), f"{len(scores)} scores for {len(labels)} rows"
-    return sum((float(score) > 0.5) == bool(label) for score, label in zip(scores, labels, strict=True)) / len(labels)
+    return sum(
+        (float(score) > 0.5) == bool(label) for score, label in zip(scores, labels, strict=True)
+    ) / len(labels)

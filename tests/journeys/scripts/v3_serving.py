@@ -1,4 +1,4 @@
-"""SageMaker SDK v3: ScriptProcessor, then the built-in XGBoost through ModelTrainer, ModelBuilder and Endpoint.invoke."""
+"""SageMaker SDK v3: ScriptProcessor, then XGBoost through ModelTrainer, ModelBuilder and Endpoint.invoke."""
 
 import tempfile
 from pathlib import Path

@@ -47,7 +47,9 @@ forest.train(
 job = forest._latest_training_job
 assert isinstance(job, TrainingJob) and job.training_job_status == "Completed", job
 artifact = job.model_artifacts.s3_model_artifacts
-assert artifact.startswith(f"s3://{bucket}/") and artifact.endswith("/output/model.tar.gz"), artifact
+assert artifact.startswith(f"s3://{bucket}/") and artifact.endswith("/output/model.tar.gz"), (
+    artifact
+)
 assert S3Downloader.list(artifact, sagemaker_session=session) == [artifact]
 
 again = TrainingJob.get(job.training_job_name)

@@ -1,0 +1,73 @@
+"""How a transform job tells its progress and its end."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
+from typing import Any
+
+from clary.reconcile.decisions import Decision
+from clary.reconcile.jobs import JobPlan
+from clary.reconcile.observations import Exited, Observation, Running
+from clary.reconcile.outcomes import Verdict
+from clary.reconcile.seen import Seen
+from clary.store.rows import Row
+
+LOG_GROUP = "/aws/sagemaker/TransformJobs"
+REASON_CHARACTERS_MAX = 1_024
+
+
+class TransformJobForm:
+    def hosts(self, row: Row) -> tuple[str, ...]:
+        count = row.document["TransformResources"]["InstanceCount"]
+        return tuple(f"algo-{number}" for number in range(1, count + 1))
+
+    def log_place(self, row: Row) -> str:
+        return f"{LOG_GROUP}, streams {row.name}/"
+
+    def waiting(self, row: Row, now: float, message: str) -> dict[str, Any]:
+        return {}  # the API shows nothing of a transform job that waits
+
+    def progress(self, row: Row, running: Running) -> dict[str, Any]:
+        started = [at for phase, at in running.phases if phase == "Downloading"]
+        return {"TransformStartTime": started[0]} if started else {}
+
+    def stopping(self, row: Row, now: float) -> dict[str, Any]:
+        return {}
+
+    def ended(self, row: Row, verdict: Verdict) -> dict[str, Any]:
+        fields: dict[str, Any] = {"TransformEndTime": verdict.ended}
+        if verdict.started:
+            fields["TransformStartTime"] = verdict.started
+        if verdict.reason:
+            # A request that the model refuses is no exit of its server, so there is no code to tell.
+            reason = verdict.reason.replace(", exit code: None", "")
+            fields["FailureReason"] = reason[:REASON_CHARACTERS_MAX]
+        return fields
+
+
+@dataclass(frozen=True, slots=True)
+class TransformPlan:
+    """The plan of every job, but that files which fail on one instance do not end the others.
+
+    "When your dataset has multiple input files, a transform job continues to process input files
+    even if it fails to process one" (developer guide, batch transform errors).
+    """
+
+    plan: JobPlan
+
+    def __call__(self, row: Row, seen: Seen) -> Sequence[Decision]:
+        if all(isinstance(one, Exited) for one in seen.hosts.values()):
+            return self.plan(row, seen)
+        patient = {key: _not_yet_failed(one) for key, one in seen.hosts.items()}
+        return self.plan(row, replace(seen, hosts=patient))
+
+
+def _not_yet_failed(one: Observation) -> Observation:
+    """A host that went through all of its files counts as done until the others are as well."""
+    if not isinstance(one, Exited):
+        return one
+    told = (one.outcome.get("outputs") or {}).get("transform") or {}
+    if one.result == "failure" and told.get("failed"):
+        return replace(one, outcome={**one.outcome, "result": "success"})
+    return one
