@@ -11,7 +11,7 @@ import threading
 import time
 from collections.abc import Callable
 from dataclasses import dataclass, field
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from clary.companions import cloudwatch_alarms, logs_groups
 from clary.engine.call import Parts
@@ -38,9 +38,11 @@ from clary.reconcile.loop import Loop, Planned
 from clary.settings import Settings
 from clary.store import metric_data
 from clary.store.database import Store
-from clary.store.external_objects import ExternalEndpoint, ExternalObjects
 from clary.store.objects import Objects
 from clary.wire.http import Request, Response
+
+if TYPE_CHECKING:
+    from clary.store.external_objects import ExternalObjects
 
 log = logging.getLogger("clary")
 
@@ -177,6 +179,9 @@ def _planned(registry: Registry) -> dict[str, Planned]:
 
 def _open_objects(settings: Settings) -> Objects | ExternalObjects:
     if settings.object_store_url:
+        # boto3 comes with it, which an installation with files of its own does not need.
+        from clary.store.external_objects import ExternalEndpoint, ExternalObjects
+
         return ExternalObjects(ExternalEndpoint.load(settings.object_store_url, os.environ))
     return Objects(
         settings.home / "objects", region=settings.region, durable=settings.objects_durable

@@ -10,13 +10,15 @@ import struct
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import dataclass
 from datetime import datetime
-from typing import Any
+from typing import TYPE_CHECKING, Any
 from zlib import crc32
-
-from botocore.model import Shape, StructureShape
 
 from clary.wire.coerce import Malformed, write_bytes, write_string
 from clary.wire.timestamps import from_epoch, moment
+
+if TYPE_CHECKING:
+    # The door frames events by the functions below and has no other use for botocore.
+    from botocore.model import Shape, StructureShape
 
 EVENT_STREAM = "application/vnd.amazon.eventstream"
 MESSAGE_BYTES_MAX = 24 * 1024 * 1024
@@ -170,7 +172,7 @@ class EventWriter:
     ) -> None:
         self._member = str(output.event_stream_name)
         stream = output.members[self._member]
-        assert isinstance(stream, StructureShape)
+        assert stream.type_name == "structure"
         self._content_type = content_type
         self._dumps = dumps
         self._initial = {
@@ -181,7 +183,7 @@ class EventWriter:
         self._plans = {
             name: event_plan(name, shape, writer, dumps, content_type)
             for name, shape in stream.members.items()
-            if isinstance(shape, StructureShape)
+            if shape.type_name == "structure"
         }
 
     def body(self, output: dict[str, Any], *, with_initial: bool) -> bytes:

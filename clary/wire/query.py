@@ -27,7 +27,8 @@ from clary.wire.json_rpc import refuse_members
 from clary.wire.plans import Plans
 from clary.wire.text import text_reader
 from clary.wire.tree import wire_name
-from clary.wire.xml_body import XmlWriter, XmlWriters, escape, fault_elements, namespace_text
+from clary.wire.xml_body import XmlWriter, XmlWriters, fault_elements, namespace_text
+from clary.wire.xml_text import escape
 
 FIELDS_MAX = 100_000
 DEPTH_MAX = 64

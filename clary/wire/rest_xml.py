@@ -14,14 +14,8 @@ from clary.wire.faults import Fault
 from clary.wire.query import XML, fault_members
 from clary.wire.rest import BodyReader, BodyWriter
 from clary.wire.timestamps import to_iso_milliseconds
-from clary.wire.xml_body import (
-    XmlReaders,
-    XmlWriter,
-    XmlWriters,
-    escape,
-    namespace_text,
-    parse_xml,
-)
+from clary.wire.xml_body import XmlReaders, XmlWriter, XmlWriters, namespace_text
+from clary.wire.xml_text import escape, parse_xml
 
 S3_NAMESPACE = "http://s3.amazonaws.com/doc/2006-03-01/"
 # The model does not hold the root elements of S3's answers; stricter parsers than botocore's
