@@ -10,7 +10,7 @@ import struct
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import dataclass
 from datetime import datetime
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, cast
 from zlib import crc32
 
 from clary.wire.coerce import Malformed, write_bytes, write_string
@@ -181,8 +181,8 @@ class EventWriter:
             if name != self._member and "location" not in shape.serialization
         }
         self._plans = {
-            name: event_plan(name, shape, writer, dumps, content_type)
-            for name, shape in stream.members.items()
+            name: event_plan(name, cast("StructureShape", shape), writer, dumps, content_type)
+            for name, shape in cast("StructureShape", stream).members.items()
             if shape.type_name == "structure"
         }
 
