@@ -6,10 +6,9 @@ import os
 import socket
 import sys
 import time
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from clary.dataplane.objects.app import ObjectsApp
-from clary.dataplane.objects.external import ExternalApp
 from clary.dataplane.process import run
 from clary.identity.authenticate import Authenticator
 from clary.identity.authorise import Authoriser
@@ -17,9 +16,11 @@ from clary.identity.principals import Principal
 from clary.identity.sealing import install_key
 from clary.settings import Settings
 from clary.store.database import Store
-from clary.store.external_objects import ExternalEndpoint
 from clary.store.objects import Objects
 from clary.wire.http import Request
+
+if TYPE_CHECKING:
+    from clary.dataplane.objects.external import ExternalApp
 
 FIRST_START_SECONDS = 120.0
 CONTROL_SECONDS = 10.0
@@ -60,6 +61,10 @@ def objects_app(
         "authoriser": authoriser,
     }
     if settings.object_store_url:
+        # boto3 comes with these, which an installation with files of its own does not need.
+        from clary.dataplane.objects.external import ExternalApp
+        from clary.store.external_objects import ExternalEndpoint
+
         endpoint = ExternalEndpoint.load(settings.object_store_url, os.environ)
         return ExternalApp(endpoint, **common)
     folder = settings.home / "objects"

@@ -32,22 +32,37 @@ async def send_json(send: Send, status: int, document: Any) -> None:
 
 async def send_error(scope: Scope, send: Send, error: ApiError) -> None:
     """Word an error in the protocol that the request speaks: the query protocol wants XML."""
-    request_id = str(uuid.uuid4())
-    headers: Headers = [(b"x-amzn-requestid", request_id.encode())]
     if _speaks_query(scope["headers"]):
-        kind = "Sender" if error.status < 500 else "Receiver"
-        body = (
-            f"<ErrorResponse><Error><Type>{kind}</Type><Code>{escape(error.code)}</Code>"
-            f"<Message>{escape(error.message)}</Message></Error>"
-            f"<RequestId>{request_id}</RequestId></ErrorResponse>"
-        ).encode()
-        headers.append((b"content-type", b"text/xml"))
+        status, headers, body = _query_error(error)
     else:
-        document = {"__type": error.code, "message": error.message, "Message": error.message}
-        body = json.dumps({**document, **error.members}).encode()
-        headers.append((b"content-type", b"application/json"))
-        headers.append((b"x-amzn-errortype", error.code.encode()))
-    await send_whole(send, error.status, headers, body)
+        status, headers, body = error_answer(error)
+    await send_whole(send, status, headers, body)
+
+
+def error_answer(error: ApiError) -> tuple[int, Headers, bytes]:
+    """Status, headers without a length, and body of an error in the JSON protocols."""
+    document = {"__type": error.code, "message": error.message, "Message": error.message}
+    headers: Headers = [
+        (b"x-amzn-requestid", str(uuid.uuid4()).encode()),
+        (b"content-type", b"application/json"),
+        (b"x-amzn-errortype", error.code.encode()),
+    ]
+    return error.status, headers, json.dumps({**document, **error.members}).encode()
+
+
+def _query_error(error: ApiError) -> tuple[int, Headers, bytes]:
+    request_id = str(uuid.uuid4())
+    kind = "Sender" if error.status < 500 else "Receiver"
+    body = (
+        f"<ErrorResponse><Error><Type>{kind}</Type><Code>{escape(error.code)}</Code>"
+        f"<Message>{escape(error.message)}</Message></Error>"
+        f"<RequestId>{request_id}</RequestId></ErrorResponse>"
+    ).encode()
+    headers: Headers = [
+        (b"x-amzn-requestid", request_id.encode()),
+        (b"content-type", b"text/xml"),
+    ]
+    return error.status, headers, body
 
 
 def _speaks_query(headers: Headers) -> bool:

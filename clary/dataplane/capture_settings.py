@@ -22,7 +22,7 @@ class CaptureSettings:
     @staticmethod
     def parse(entry: Mapping[str, Any] | None) -> CaptureSettings | None:
         """The settings of a route's entry, a DataCaptureConfig; None where nothing is captured."""
-        if not entry or not entry.get("EnableCapture"):
+        if not entry or not entry.get("EnableCapture", True):
             return None
         bucket, prefix = parse_s3_uri(entry["DestinationS3Uri"])
         modes = {option["CaptureMode"] for option in entry["CaptureOptions"]}

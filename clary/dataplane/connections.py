@@ -11,6 +11,7 @@ from uvicorn.protocols.http.httptools_impl import HttpToolsProtocol
 from uvicorn.server import ServerState
 
 from clary.dataplane.answers import Application
+from clary.dataplane.direct import START, Call, DirectInvocations
 
 HEAD_BYTES_MAX = 64 * 1024
 UNREAD_BYTES_MAX = (
@@ -51,6 +52,13 @@ class JoinedWrites:
         else:
             self._transport.write(data)
 
+    def write_now(self, data: bytes) -> None:
+        """Send what is complete in itself, behind what is held."""
+        if self._held:
+            held, self._held = self._held, b""
+            data = held + data
+        self._transport.write(data)
+
     def close(self) -> None:
         self._flush()
         self._transport.close()
@@ -65,27 +73,108 @@ class JoinedWrites:
 
 
 class HttpConnection(HttpToolsProtocol):
-    """One client's connection; `peer` is given where the bytes come through a splice."""
+    """One client's connection; `peer` is given where the bytes come through a splice.
+
+    A small invocation that is there when its first bytes are is answered directly, without uvicorn;
+    what arrives behind it waits until it is answered, so that answers keep the order of requests.
+    """
 
     def __init__(
-        self, config: Config, state: ServerState, *, peer: tuple[str, int] | None = None
+        self,
+        config: Config,
+        state: ServerState,
+        *,
+        direct: DirectInvocations | None = None,
+        peer: tuple[str, int] | None = None,
     ) -> None:
         super().__init__(config, state, {})
+        self.direct = direct
         self.peer = peer
         self.head_bytes = 0
         self.unread_bytes = 0
         self.head_pending = False
         self.last_progress = self.loop.time()
+        self.joined: JoinedWrites
+        self.call: Call | None = None  # a direct invocation that is not answered yet
+        self.begun = bytearray()  # of a direct invocation whose body is not complete
+        self.behind = bytearray()  # what arrived behind a direct invocation
+        self.idle = False  # since a direct invocation
+        self.last = False  # no request is taken after the one that is being answered
 
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
-        joined = JoinedWrites(cast(asyncio.Transport, transport), self.loop)
-        super().connection_made(cast(asyncio.Transport, joined))
+        self.joined = JoinedWrites(cast(asyncio.Transport, transport), self.loop)
+        super().connection_made(cast(asyncio.Transport, self.joined))
         if self.peer is not None:
             self.client = self.peer
 
     def data_received(self, data: bytes) -> None:
         self.last_progress = self.loop.time()
+        self.idle = False
+        if self.call is not None:
+            self.behind += data
+            self.flow.pause_reading()
+            return
+        if self.begun:
+            self.begun += data
+            data = bytes(self.begun)
+            self.begun.clear()
+        if self.direct is not None and data.startswith(START) and self._between_requests():
+            call = self.direct.parse(data)
+            if call is not None:
+                self._take(self.direct, call, data)
+                return
         super().data_received(data)
+
+    def _between_requests(self) -> bool:
+        """Whether uvicorn has nothing under way: no head, body, answer, or client that reads slowly."""
+        if self.head_pending or self.flow.write_paused:
+            return False
+        cycle = self.cycle
+        return cycle is None or (
+            cycle.response_complete and not cycle.more_body and not self.pipeline
+        )
+
+    def _take(self, direct: DirectInvocations, call: Call, data: bytes) -> None:
+        if len(data) < call.size:
+            self.begun += data
+            return
+        if len(data) > call.size:
+            self.behind += data[call.size :]
+            self.flow.pause_reading()
+            data = data[: call.size]
+        if self.timeout_keep_alive_task is not None:
+            self._unset_keepalive_if_required()
+        self.call = call
+        peer = self.client[0] if self.client else "unknown"
+        direct.answer(call, data[call.body_at :], peer, self)
+
+    def reply(self, data: bytes) -> None:
+        """The whole answer to the direct invocation."""
+        call, self.call = self.call, None
+        if self.transport.is_closing():
+            return
+        self.joined.write_now(data)
+        self.last_progress = self.loop.time()
+        self.idle = True
+        if self.last or (call is not None and not call.keep_alive):
+            self.transport.close()
+        elif self.behind:
+            self.loop.call_soon(self._go_on)
+
+    def _go_on(self) -> None:
+        """Take what arrived behind a direct invocation."""
+        if self.call is not None or not self.behind or self.transport.is_closing():
+            return
+        data = bytes(self.behind)
+        self.behind.clear()
+        self.flow.resume_reading()
+        self.data_received(data)
+
+    def shutdown(self) -> None:
+        if self.call is not None:
+            self.last = True
+        else:
+            super().shutdown()
 
     def on_message_begin(self) -> None:
         self.head_bytes = 0
@@ -118,20 +207,30 @@ class HttpConnection(HttpToolsProtocol):
             raise HeadTooLarge
 
     def is_stalled(self, now: float) -> bool:
-        """The client owes bytes of a head or body and has sent none for too long."""
-        owes = self.head_pending or (
-            self.cycle is not None
-            and self.cycle.more_body
-            and not self.cycle.response_complete
-            and not self.flow.read_paused
+        """The client owes bytes and has sent none for too long, or is idle; uvicorn sees to the
+        idleness after its own answers.
+        """
+        silent = now - self.last_progress
+        owes = (
+            self.head_pending
+            or bool(self.begun)
+            or (
+                self.cycle is not None
+                and self.cycle.more_body
+                and not self.cycle.response_complete
+                and not self.flow.read_paused
+            )
         )
-        return owes and now - self.last_progress > STALLED_SECONDS
+        if owes:
+            return silent > STALLED_SECONDS
+        return self.idle and silent > KEEP_ALIVE_SECONDS
 
 
 class Connections:
     """Every HTTP connection of this process: how they are made, swept and ended."""
 
-    def __init__(self, application: Application) -> None:
+    def __init__(self, application: Application, direct: DirectInvocations | None = None) -> None:
+        self.direct = direct
         self.config = Config(
             cast(Any, application),
             http="httptools",
@@ -153,7 +252,7 @@ class Connections:
         self.state = ServerState()
 
     def make(self, peer: tuple[str, int] | None = None) -> HttpConnection:
-        return HttpConnection(self.config, self.state, peer=peer)
+        return HttpConnection(self.config, self.state, direct=self.direct, peer=peer)
 
     async def sweep(self, interval_seconds: float = 5.0) -> None:
         """Cut off clients that stall, for ever; a cancelled task ends it."""
@@ -169,7 +268,18 @@ class Connections:
         """Let the requests in flight end, then cut what remains."""
         for connection in list(self.state.connections):
             connection.shutdown()
+        deadline = asyncio.get_running_loop().time() + seconds
         if self.state.tasks:
             await asyncio.wait(list(self.state.tasks), timeout=seconds)
+        while any(self._answering()) and asyncio.get_running_loop().time() < deadline:
+            await asyncio.sleep(0.02)
         for connection in list(self.state.connections):
             connection.transport.abort()
+
+    def _answering(self) -> list[HttpConnection]:
+        """The connections that a direct invocation is being answered on."""
+        return [
+            connection
+            for connection in self.state.connections
+            if isinstance(connection, HttpConnection) and connection.call is not None
+        ]

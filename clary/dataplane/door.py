@@ -10,11 +10,21 @@ import os
 import signal
 from collections.abc import Callable
 from dataclasses import dataclass
+from ipaddress import ip_address
 
 from clary import __version__
-from clary.dataplane.answers import Application, Receive, Scope, Send, send_error, send_json
+from clary.dataplane.answers import (
+    Application,
+    Receive,
+    Scope,
+    Send,
+    send_error,
+    send_json,
+    send_whole,
+)
 from clary.dataplane.bodies import ClientGone
 from clary.dataplane.dispatch import Destination, route
+from clary.dataplane.exposition import CONTENT_TYPE, exposition
 from clary.dataplane.forwarding import ControlLink
 from clary.dataplane.invocation_metrics import InvocationMetrics
 from clary.dataplane.invocations import Invocations
@@ -80,10 +90,27 @@ class Door:
         path = scope["raw_path"]
         if path == b"/_clary/health":
             await self._health(send)
+        elif path == b"/_clary/metrics" and scope["method"] == "GET":
+            await self._metrics(scope, send)
         elif path in FORWARDED_INTERNAL:
             await self.control.forward(scope, receive, send)
         else:
             await send_json(send, 404, {"message": "Clary has no such route."})
+
+    async def _metrics(self, scope: Scope, send: Send) -> None:
+        """For Prometheus, which signs nothing: it must ask from this machine."""
+        client = scope.get("client")
+        if not client or not ip_address(client[0]).is_loopback:
+            await send_json(send, 403, {"message": "Metrics are told to this machine only."})
+            return
+        metrics, captures = self.invocations.metrics, self.invocations.captures
+        metrics.collect()
+        others = {
+            "clary_captured_records_total": captures.captured,
+            "clary_capture_dropped_records_total": captures.dropped,
+        }
+        body = exposition(metrics.totals, others)
+        await send_whole(send, 200, [(b"content-type", CONTENT_TYPE)], body)
 
     async def _health(self, send: Send) -> None:
         """200 only while control answers as well; the body tells which part is missing."""
@@ -122,6 +149,8 @@ async def serve(
     tasks = [
         loop.create_task(metrics.post_for_ever(door.control)),
         loop.create_task(listener.connections.sweep()),
+        loop.create_task(door.invocations.captures.flush_for_ever()),
+        loop.create_task(door.invocations.queues.work_for_ever()),
     ]
     try:
         ready(server.sockets[0].getsockname()[1])
@@ -132,6 +161,9 @@ async def serve(
         for task in tasks:
             task.cancel()
         await asyncio.gather(*tasks, return_exceptions=True)
+        with contextlib.suppress(TimeoutError):
+            async with asyncio.timeout(SHUTDOWN_SECONDS):
+                await door.invocations.captures.close()
         with contextlib.suppress(TimeoutError):
             async with asyncio.timeout(2):
                 await metrics.post(door.control)

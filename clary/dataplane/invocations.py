@@ -1,24 +1,25 @@
 """The runtime API: from a signed InvokeEndpoint to a model server's answer.
 
-body ── admit ── route ── variant ── instance ── model server ── answer, or a ModelError ── metrics
+body ── admit ── route ── variant ── instance ── model server ── answer, or a ModelError ── metrics, capture
+
+Small requests come straight from their connection (`begin`), all others through ASGI (`answer`).
 """
 
 from __future__ import annotations
 
+import asyncio
 import random
 import time
-import uuid
 from collections.abc import Callable
-from dataclasses import dataclass
 
 from clary.dataplane.admission import Gatekeeper, admit, as_request, endpoint_name
 from clary.dataplane.answers import Headers, Receive, Scope, Send, send_whole
+from clary.dataplane.async_invocations import AsyncInvocations
 from clary.dataplane.bodies import Body, BodyBudget
+from clary.dataplane.capture import Captures
 from clary.dataplane.dispatch import Route
+from clary.dataplane.invocation import INSTANCES_TRIED_MAX, Done, Invocation, failure
 from clary.dataplane.invocation_errors import (
-    ANSWER_TOO_LARGE,
-    CONNECTION_CLOSED,
-    TIMED_OUT,
     endpoint_not_found,
     endpoint_not_in_service,
     model_error,
@@ -28,55 +29,30 @@ from clary.dataplane.invocation_errors import (
 )
 from clary.dataplane.invocation_metrics import InvocationMetrics
 from clary.dataplane.invocation_stream import STREAM_SECONDS_MAX, send_stream
-from clary.dataplane.routes import EndpointRoute, Instance, RoutingTable, Variant
-from clary.dataplane.upstream import (
-    Answer,
-    AnswerOverdue,
-    CannotConnect,
-    ConnectionLost,
-    PoolBusy,
-)
-from clary.model.errors import ApiError, ThrottlingException
+from clary.dataplane.lanes import AnswerHead
+from clary.dataplane.request_ids import unique_id
+from clary.dataplane.routes import EndpointRoute, RoutingTable, Variant
+from clary.dataplane.upstream import Answer, CannotConnect, UpstreamFailure
+from clary.model.errors import ApiError
+from clary.wire.http import Request
 
 PAYLOAD_BYTES_MAX = 6 * 1024 * 1024
 SERVING_STATUSES = frozenset(("InService", "Updating", "SystemUpdating", "RollingBack"))
-ATTRIBUTES = b"x-amzn-sagemaker-custom-attributes"
-TARGET_VARIANT = b"x-amzn-sagemaker-target-variant"
-
-# What a container gets to see of the client's request.
-PASSED_TO_MODEL = frozenset(
-    (
-        b"content-type",
-        b"accept",
-        ATTRIBUTES,
-        b"x-amzn-sagemaker-inference-id",
-        b"x-amzn-sagemaker-session-id",
-        b"x-amzn-sagemaker-target-model",
-        b"x-amzn-sagemaker-target-container-hostname",
-        b"x-amzn-sagemaker-enable-explanations",
-        b"x-amzn-sagemaker-inference-component",
-    )
-)
+TARGET_VARIANT = "x-amzn-sagemaker-target-variant"
+ACTIONS = {
+    b"invocations": "InvokeEndpoint",
+    b"invocations-response-stream": "InvokeEndpointWithResponseStream",
+    b"async-invocations": "InvokeEndpointAsync",
+}
 # What the client gets to see of the container's answer.
 PASSED_TO_CLIENT = frozenset(
     (
         b"content-type",
-        ATTRIBUTES,
+        b"x-amzn-sagemaker-custom-attributes",
         b"x-amzn-sagemaker-new-session-id",
         b"x-amzn-sagemaker-closed-session-id",
     )
 )
-
-
-@dataclass(slots=True)
-class Invocation:
-    """One request on its way; the seam at which capture, shadows and components join in later."""
-
-    route: EndpointRoute
-    variant: Variant
-    request: list[bytes]  # head and body, as the model server receives them
-    started: float
-    model_seconds: float = 0.0
 
 
 class Invocations:
@@ -90,6 +66,8 @@ class Invocations:
         *,
         account: str,
         budget: BodyBudget,
+        captures: Captures,
+        queues: AsyncInvocations,
         choose: Callable[[], float] = random.random,
     ) -> None:
         self.routes = routes
@@ -97,38 +75,38 @@ class Invocations:
         self.metrics = metrics
         self.account = account
         self.budget = budget
+        self.captures = captures
+        self.queues = queues
         self.choose = choose
+
+    def begin(self, region: str, name: str, request: Request, started: float, done: Done) -> None:
+        """Admit and send a small request; raise an ApiError, or tell `done` how it ended."""
+        route = self.routes.find(region, name)
+        resource = route.arn if route is not None else self._arn(region, name)
+        self.gatekeeper(request, action="sagemaker:InvokeEndpoint", resource=resource)
+        self._send(self._serving(route, name, "InvokeEndpoint"), request, started, done)
 
     async def answer(self, found: Route, scope: Scope, receive: Receive, send: Send) -> None:
         """Answer one call of the runtime API, or raise the ApiError that the client is to see."""
         started = time.perf_counter()
+        name, action = endpoint_name(found.endpoint), ACTIONS[found.action]
         with Body(self.budget, PAYLOAD_BYTES_MAX, "invocations") as reader:
-            body = await reader.read(scope, receive)
-            invocation = await self._prepare(found, scope, body, started)
-            try:
-                if found.action == b"invocations":
-                    status = await self._whole(invocation, send)
-                else:
-                    status = await self._stream(invocation, send)
-            except ApiError as problem:
-                self._count(invocation, problem)
-                raise
-        self._count(invocation, status)
+            request = as_request(scope, await reader.read(scope, receive))
+            route = self.routes.find(found.region, name)
+            resource = route.arn if route is not None else self._arn(found.region, name)
+            await admit(self.gatekeeper, request, action=f"sagemaker:{action}", resource=resource)
+            route = self._serving(route, name, action)
+            if action == "InvokeEndpoint":
+                await self._whole(route, request, started, send)
+            elif action == "InvokeEndpointAsync":
+                await self.queues.accept(route, request, send)
+            else:
+                await self._stream(route, request, started, send)
 
-    async def _prepare(self, found: Route, scope: Scope, body: bytes, started: float) -> Invocation:
-        name = endpoint_name(found.endpoint)
-        route = self.routes.find(found.region, name)
-        arn = f"arn:aws:sagemaker:{found.region}:{self.account}:endpoint/{name.lower()}"
-        streams = found.action == b"invocations-response-stream"
-        action = "InvokeEndpointWithResponseStream" if streams else "InvokeEndpoint"
-        if found.action == b"async-invocations":
-            action = "InvokeEndpointAsync"
-        await admit(
-            self.gatekeeper,
-            as_request(scope, body),
-            action=f"sagemaker:{action}",
-            resource=route.arn if route else arn,
-        )
+    def _arn(self, region: str, name: str) -> str:
+        return f"arn:aws:sagemaker:{region}:{self.account}:endpoint/{name.lower()}"
+
+    def _serving(self, route: EndpointRoute | None, name: str, action: str) -> EndpointRoute:
         if route is None:
             raise endpoint_not_found(name, self.account)
         if route.status not in SERVING_STATUSES:
@@ -139,143 +117,145 @@ class Invocations:
                 f"Endpoint {route.name} of account {route.account} is {kind} endpoint and does "
                 f"not support {action}."
             )
-        headers: Headers = scope["headers"]
-        variant = self._variant(route, headers)
-        return Invocation(route, variant, [_model_head(headers, len(body)), body], started)
+        return route
 
-    def _variant(self, route: EndpointRoute, headers: Headers) -> Variant:
+    def _send(self, route: EndpointRoute, request: Request, started: float, done: Done) -> None:
+        invocation = self._invocation(route, request, started, done)
+        try:
+            invocation.send(self.choose)
+        except ApiError as problem:
+            self.count(invocation, problem)
+            raise
+
+    def _invocation(
+        self, route: EndpointRoute, request: Request, started: float, done: Done
+    ) -> Invocation:
+        variant = self._variant(route, request.headers.get(TARGET_VARIANT, ""))
+        return Invocation(route, variant, request.headers, request.body, started, self, done)
+
+    def _variant(self, route: EndpointRoute, target: str) -> Variant:
         """The variant asked for by name, else one drawn by weight among those with instances."""
-        target = next((value for name, value in headers if name == TARGET_VARIANT), b"")
         if target:
-            named = route.variant(target.decode("latin-1"))
+            named = route.variant(target)
             if named is None:
-                raise variant_not_found(target.decode("latin-1"))
+                raise variant_not_found(target)
             if not named.instances:
                 raise no_capacity(route)
             return named
-        able = [variant for variant in route.variants if variant.instances]
+        able = route.able
         if not able:
             raise no_capacity(route)
-        if len(able) == 1:
-            return able[0]
-        total = sum(variant.weight for variant in able)
-        if total <= 0:
-            return able[int(self.choose() * len(able))]
-        point = self.choose() * total
-        for variant in able:
-            point -= variant.weight
-            if point < 0:
-                return variant
-        return able[-1]
+        return able[0] if len(able) == 1 else draw(able, self.choose)
 
-    async def _whole(self, invocation: Invocation, send: Send) -> int:
-        answer = await self._ask(invocation)
-        body = await self._read(invocation, answer)
-        _raise_unless_success(invocation, answer.status, body)
-        await send_whole(send, 200, _client_headers(invocation, answer), body)
-        return 200
+    async def _whole(
+        self, route: EndpointRoute, request: Request, started: float, send: Send
+    ) -> None:
+        ended: asyncio.Future[tuple[Invocation, AnswerHead | ApiError, bytes]]
+        ended = asyncio.get_running_loop().create_future()
 
-    async def _stream(self, invocation: Invocation, send: Send) -> int:
-        answer = await self._ask(invocation)
-        if not 200 <= answer.status < 300:
-            body = await self._read(invocation, answer)
-            _raise_unless_success(invocation, answer.status, body)
-        answer.extend(STREAM_SECONDS_MAX)
-        whole = await send_stream(answer, _client_headers(invocation, answer), send)
-        return 200 if whole else 500
+        def done(invocation: Invocation, outcome: AnswerHead | ApiError, content: bytes) -> None:
+            if not ended.done():
+                ended.set_result((invocation, outcome, content))
+
+        self._send(route, request, started, done)
+        invocation, outcome, content = await ended
+        if isinstance(outcome, ApiError):
+            raise outcome
+        await send_whole(send, 200, client_headers(invocation, outcome.headers), content)
+
+    async def _stream(
+        self, route: EndpointRoute, request: Request, started: float, send: Send
+    ) -> None:
+        invocation = self._invocation(route, request, started, _nobody)
+        try:
+            answer = await self._ask(invocation)
+            answer.extend(STREAM_SECONDS_MAX)
+            whole = await send_stream(answer, client_headers(invocation, answer.headers), send)
+        except ApiError as problem:
+            self.count(invocation, problem)
+            raise
+        self.count(invocation, None if whole else model_error(route, 500, "StreamBroken"))
 
     async def _ask(self, invocation: Invocation) -> Answer:
-        """The head of the model server's answer; a second instance is tried if none was reached."""
-        variant = invocation.variant
-        tried: Instance | None = None
-        for _ in range(2):
-            instance = _least_outstanding(variant, self.choose(), tried)
-            asked = time.perf_counter()
-            try:
-                answer = await instance.pool.send(
-                    invocation.request, seconds=variant.timeout_seconds
-                )
-                await answer.head()
-                return answer
-            except CannotConnect:
-                tried = instance
-            except PoolBusy as problem:
-                raise ThrottlingException(
-                    f"Endpoint {invocation.route.name} has too many requests in flight. "
-                    "Please try again.",
-                    status=429,
-                ) from problem
-            except (AnswerOverdue, ConnectionLost) as problem:
-                raise _broken(invocation, problem) from problem
-            finally:
-                invocation.model_seconds += time.perf_counter() - asked
-        raise no_capacity(invocation.route)
-
-    async def _read(self, invocation: Invocation, answer: Answer) -> bytes:
-        asked = time.perf_counter()
+        """The head of a successful answer; a second instance is tried if none was reached."""
         try:
-            body = await answer.read(PAYLOAD_BYTES_MAX)
-        except (AnswerOverdue, ConnectionLost) as problem:
-            raise _broken(invocation, problem) from problem
+            while True:
+                instance = invocation.choose(self.choose)
+                try:
+                    answer = await instance.pool.send(
+                        invocation.request, seconds=invocation.variant.timeout_seconds
+                    )
+                    await answer.head()
+                    break
+                except CannotConnect:
+                    if invocation.tried >= INSTANCES_TRIED_MAX:
+                        raise
+            if not 200 <= answer.status < 300:
+                text = (await answer.read(PAYLOAD_BYTES_MAX) or b"").decode("utf-8", "replace")
+                raise model_error(invocation.route, answer.status, text)
+            return answer
+        except UpstreamFailure as problem:
+            raise failure(invocation.route, problem) from problem
         finally:
-            invocation.model_seconds += time.perf_counter() - asked
-        if body is None:
-            text = ANSWER_TOO_LARGE.format(container="primary", limit=PAYLOAD_BYTES_MAX)
-            raise model_error(invocation.route, 0, text)
-        return body
+            invocation.model_seconds += time.perf_counter() - invocation.sent
 
-    def _count(self, invocation: Invocation, outcome: int | ApiError) -> None:
-        if isinstance(outcome, ApiError):
-            original = outcome.members.get("OriginalStatusCode", outcome.status)
-            failed = outcome.code == "ModelError"
-            status = original or 500  # no answer of the container counts as a server's error
-        else:
-            status, failed = outcome, outcome != 200
+    # What invocations tell.
+
+    def succeeded(self, invocation: Invocation, head: AnswerHead, body: bytes) -> None:
+        self.count(invocation, None)
+        route = invocation.route
+        if route.capture is not None:
+            self.captures.offer(
+                route, invocation.variant.name, invocation.headers, invocation.body, head, body
+            )
+        invocation.done(invocation, head, body)
+
+    def failed(self, invocation: Invocation, problem: ApiError) -> None:
+        self.count(invocation, problem)
+        invocation.done(invocation, problem, b"")
+
+    def again(self, invocation: Invocation) -> None:
+        try:
+            invocation.send(self.choose)
+        except ApiError as problem:
+            self.failed(invocation, problem)
+
+    def count(self, invocation: Invocation, problem: ApiError | None) -> None:
+        status = 200
+        if problem is not None:
+            # No answer of the container counts as an error of the server.
+            status = problem.members.get("OriginalStatusCode", problem.status) or 500
         total = time.perf_counter() - invocation.started
+        variant = invocation.variant
         self.metrics.record(
-            invocation.route.region,
-            invocation.route.name,
-            invocation.variant.name,
-            instances=len(invocation.variant.instances),
-            status=status,
-            model_failed=failed,
-            model_seconds=invocation.model_seconds,
-            overhead_seconds=total - invocation.model_seconds,
+            variant.key,
+            len(variant.instances),
+            status,
+            problem is not None and problem.code == "ModelError",
+            invocation.model_seconds,
+            total - invocation.model_seconds,
         )
 
 
-def _least_outstanding(variant: Variant, fraction: float, but: Instance | None) -> Instance:
-    """The instance with the fewest requests; equals are told apart by chance."""
-    instances = variant.instances
-    if len(instances) == 1:
-        return instances[0]
-    start = int(fraction * len(instances))
-    turned = instances[start:] + instances[:start]
-    return min(
-        (instance for instance in turned if instance is not but),
-        key=lambda instance: instance.pool.outstanding,
-    )
+def draw(variants: tuple[Variant, ...], choose: Callable[[], float]) -> Variant:
+    """One of several variants, each as likely as its weight says."""
+    total = sum(variant.weight for variant in variants)
+    if total <= 0:
+        return variants[int(choose() * len(variants))]
+    point = choose() * total
+    for variant in variants:
+        point -= variant.weight
+        if point < 0:
+            return variant
+    return variants[-1]
 
 
-def _model_head(headers: Headers, body_bytes: int) -> bytes:
-    lines = [b"POST /invocations HTTP/1.1", b"host: model"]
-    lines += [name + b": " + value for name, value in headers if name in PASSED_TO_MODEL]
-    lines.append(b"content-length: %d\r\n\r\n" % body_bytes)
-    return b"\r\n".join(lines)
+def client_headers(invocation: Invocation, headers: Headers) -> Headers:
+    passed = [(name, value) for name, value in headers if name in PASSED_TO_CLIENT]
+    passed.append((b"x-amzn-invoked-production-variant", invocation.variant.name.encode()))
+    passed.append((b"x-amzn-requestid", unique_id().encode()))
+    return passed
 
 
-def _client_headers(invocation: Invocation, answer: Answer) -> Headers:
-    headers = [(name, value) for name, value in answer.headers if name in PASSED_TO_CLIENT]
-    headers.append((b"x-amzn-invoked-production-variant", invocation.variant.name.encode()))
-    headers.append((b"x-amzn-requestid", str(uuid.uuid4()).encode()))
-    return headers
-
-
-def _raise_unless_success(invocation: Invocation, status: int, body: bytes) -> None:
-    if not 200 <= status < 300:
-        raise model_error(invocation.route, status, body.decode("utf-8", "replace"))
-
-
-def _broken(invocation: Invocation, problem: Exception) -> ApiError:
-    words = TIMED_OUT if isinstance(problem, AnswerOverdue) else CONNECTION_CLOSED
-    return model_error(invocation.route, 0, words.format(container="primary"))
+def _nobody(invocation: Invocation, outcome: AnswerHead | ApiError, content: bytes) -> None:
+    """Of an answer that is streamed, nobody waits for the whole."""

@@ -13,9 +13,14 @@ import uvloop
 
 from clary.dataplane.admission import Gatekeeper
 from clary.dataplane.answers import Application
+from clary.dataplane.async_invocations import AsyncInvocations
+from clary.dataplane.async_runs import ObjectStore
+from clary.dataplane.async_topics import Roles, Topics
 from clary.dataplane.authority import Authority, system_bundle
 from clary.dataplane.bodies import BodyBudget
+from clary.dataplane.capture import Captures
 from clary.dataplane.connections import Connections
+from clary.dataplane.direct import DirectInvocations
 from clary.dataplane.door import Door, serve, stop_on_signals
 from clary.dataplane.forwarding import ControlLink
 from clary.dataplane.invocation_metrics import InvocationMetrics
@@ -31,14 +36,21 @@ BODIES_BYTES_MAX = 512 * 1024 * 1024  # of all requests together
 CANNOT_START = 78  # EX_CONFIG: the supervisor does not start such a child again
 
 
-def run(settings: Settings, gatekeeper: Gatekeeper, objects: Application | None) -> int:
+def run(
+    settings: Settings,
+    gatekeeper: Gatekeeper,
+    objects: Application | None,
+    *,
+    store: ObjectStore | None = None,
+    roles: Roles | None = None,
+) -> int:
     """Serve until SIGTERM; the exit code tells the supervisor whether another try makes sense."""
     logging.basicConfig(level=logging.INFO, format="%(asctime)s %(levelname)s %(name)s %(message)s")
 
     async def until_stopped() -> None:
         stop = asyncio.Event()
         stop_on_signals(stop)
-        await serve_settings(settings, gatekeeper, objects, stop=stop)
+        await serve_settings(settings, gatekeeper, objects, stop=stop, store=store, roles=roles)
 
     try:
         with asyncio.Runner(loop_factory=uvloop.new_event_loop) as runner:
@@ -55,6 +67,8 @@ async def serve_settings(
     objects: Application | None,
     *,
     stop: asyncio.Event,
+    store: ObjectStore | None = None,
+    roles: Roles | None = None,
     pass_other_hosts: bool | None = None,
     environment: Mapping[str, str] | None = None,
     restart_seconds: float = 5.0,
@@ -62,8 +76,10 @@ async def serve_settings(
 ) -> None:
     """Compose and serve the door on the running loop.
 
-    CONNECTs to hosts that are not AWS's are passed through by default only where the port is
-    reachable from this machine alone: they then reach nothing that the client could not reach.
+    `store` is where captured data and results of asynchronous invocations go, `roles` says what
+    the roles of endpoints may do there. CONNECTs to hosts that are not AWS's are passed through by
+    default only where the port is reachable from this machine alone: they then reach nothing that
+    the client could not reach.
     """
     environment = os.environ if environment is None else environment
     budget = BodyBudget(BODIES_BYTES_MAX)
@@ -74,19 +90,32 @@ async def serve_settings(
         restart_seconds=restart_seconds,
     )
     metrics = InvocationMetrics()
+    routes = RoutingTable(settings.run / "routes.json")
+    captures = Captures(store)
+    queues = AsyncInvocations(
+        settings.home / "async",
+        routes,
+        metrics,
+        store=store,
+        roles=roles,
+        topics=Topics(control, roles) if roles is not None else None,
+    )
     invocations = Invocations(
-        RoutingTable(settings.run / "routes.json"),
+        routes,
         gatekeeper,
         metrics,
         account=settings.account,
         budget=budget,
+        captures=captures,
+        queues=queues,
     )
     door = Door(control=control, invocations=invocations, objects=objects)
     authority = Authority(settings.home / "authority", own_names=own_names(settings.host))
     authority.bundle(system_bundle(environment))
     allowed = is_loopback(settings.host) if pass_other_hosts is None else pass_other_hosts
     tunnels = Tunnels(allowed=allowed, upstream_proxy=upstream_proxy(environment, settings))
-    listener = Listener(Connections(door), authority, tunnels)
+    connections = Connections(door, DirectInvocations(invocations))
+    listener = Listener(connections, authority, tunnels)
     await serve(
         door, listener, metrics, host=settings.host, port=settings.port, stop=stop, ready=ready
     )

@@ -2,8 +2,11 @@
 
 from __future__ import annotations
 
+import json
 import logging
+import re
 import threading
+from collections import deque
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
@@ -17,7 +20,18 @@ log = logging.getLogger(__name__)
 WAITING_RECORDS_MAX = 5_000
 FLUSH_SECONDS = 0.2
 _READS = ("Describe", "List", "Get", "Search", "Query", "Batch", "Head", "Filter")
-_SECRETS = ("password", "secret", "token", "hyperparameters", "environment", "plaintext")
+_SECRETS = (
+    "password",
+    "secret",
+    "token",
+    "hyperparameters",
+    "environment",
+    "plaintext",
+    "authorizedurl",
+)
+# What callers ship in bulk has its own place; the trail tells how much it was.
+_BULK = ("logEvents", "MetricData", "Records")
+_QUOTED = re.compile(r"Value '.*?' at '", re.DOTALL)
 
 
 class Trail:
@@ -28,7 +42,8 @@ class Trail:
 
     def __init__(self, folder: Path) -> None:
         self._folder = folder
-        self._waiting: list[dict[str, Any]] = []
+        # A queue rather than a list that is exchanged: a record that is just being added is never lost.
+        self._waiting: deque[dict[str, Any]] = deque()
         self._guard = threading.Lock()
         self._closing = threading.Event()
         self._thread = threading.Thread(target=self._run, name="audit", daemon=True)
@@ -52,7 +67,7 @@ class Trail:
 
     def _flush(self) -> None:
         with self._guard:
-            records, self._waiting = self._waiting, []
+            records = [self._waiting.popleft() for _ in range(len(self._waiting))]
             if not records:
                 return
             try:
@@ -67,9 +82,7 @@ class Trail:
     def _append(self, records: list[dict[str, Any]]) -> None:
         by_day: dict[str, list[bytes]] = {}
         for record in records:
-            by_day.setdefault(record["eventTime"][:10], []).append(
-                orjson.dumps(record, default=str)
-            )
+            by_day.setdefault(record["eventTime"][:10], []).append(_line(record))
         for day, lines in by_day.items():
             self._folder.mkdir(parents=True, exist_ok=True, mode=0o700)
             with (self._folder / f"{day}.jsonl").open("ab") as file:
@@ -107,8 +120,17 @@ def audit_record(exchange: Exchange) -> dict[str, Any]:
     }
     if exchange.error is not None:
         record["errorCode"] = exchange.error.code
-        record["errorMessage"] = exchange.error.message
+        # Validation repeats the value that it rejects, which may be a secret.
+        record["errorMessage"] = _QUOTED.sub("Value at '", exchange.error.message)
     return record
+
+
+def _line(record: dict[str, Any]) -> bytes:
+    try:
+        return orjson.dumps(record, default=str)
+    except TypeError:
+        # Numbers beyond 64 bits and broken surrogates, which callers can send and orjson cannot write.
+        return json.dumps(record, default=str).encode()
 
 
 def _told(members: dict[str, Any]) -> dict[str, Any]:
@@ -118,10 +140,18 @@ def _told(members: dict[str, Any]) -> dict[str, Any]:
         key = name[:1].lower() + name[1:]
         if any(word in name.lower() for word in _SECRETS):
             told[key] = "***"
-        elif isinstance(value, bytes):
-            told[key] = f"({len(value)} bytes)"
-        elif isinstance(value, dict):
-            told[key] = _told(value)  # pyright: ignore[reportUnknownArgumentType]
+        elif name in _BULK and isinstance(value, list):
+            told[key] = f"({len(value)} items)"  # pyright: ignore[reportUnknownArgumentType]
         else:
-            told[key] = value
+            told[key] = _value(value)
     return told
+
+
+def _value(value: Any) -> Any:
+    if isinstance(value, bytes):
+        return f"({len(value)} bytes)"
+    if isinstance(value, dict):
+        return _told(value)  # pyright: ignore[reportUnknownArgumentType]
+    if isinstance(value, list):
+        return [_value(one) for one in value]  # pyright: ignore[reportUnknownVariableType]
+    return value

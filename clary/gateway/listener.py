@@ -6,6 +6,8 @@ import logging
 import socket
 import threading
 from collections.abc import Callable
+from contextlib import suppress
+from http import HTTPStatus
 from pathlib import Path
 
 import httptools
@@ -17,7 +19,7 @@ log = logging.getLogger(__name__)
 CONNECTIONS_MAX = 128
 READ_BYTES = 256 * 1024
 IDLE_SECONDS_MAX = 600.0
-_REASONS = {200: "OK", 202: "Accepted", 400: "Bad Request", 403: "Forbidden", 404: "Not Found"}
+_REASONS = {status.value: status.phrase for status in HTTPStatus}
 
 
 class _Reader:
@@ -25,9 +27,10 @@ class _Reader:
 
     def __init__(self, body_bytes_max: int) -> None:
         self._body_bytes_max = body_bytes_max
-        self.complete: list[Request] = []
+        self.complete: list[
+            tuple[Request, bool]
+        ] = []  # with whether the connection is kept after it
         self.too_large = False
-        self.keep_alive = True
         self.wants_continue = False
         self._begin()
 
@@ -50,6 +53,9 @@ class _Reader:
 
     def on_headers_complete(self) -> None:
         self.wants_continue = self._headers.get("expect", "").lower() == "100-continue"
+        # What is announced as too large need not be sent first.
+        announced = self._headers.get("content-length", "")
+        self.too_large |= announced.isdigit() and int(announced) > self._body_bytes_max
 
     def on_body(self, body: bytes) -> None:
         self._size += len(body)
@@ -59,12 +65,13 @@ class _Reader:
             self._body.append(body)
 
     def on_message_complete(self) -> None:
+        if self.too_large:
+            return  # its body is not whole
         target, _, query = self._url.decode("latin-1").partition("?")
         peer = self._headers.pop("x-clary-peer", "127.0.0.1")
         method = self.parser.get_method().decode("latin-1")
-        self.keep_alive = self.parser.should_keep_alive()
-        body = b"".join(self._body)
-        self.complete.append(Request(method, target, query, self._headers, body, peer))
+        request = Request(method, target, query, self._headers, b"".join(self._body), peer)
+        self.complete.append((request, self.parser.should_keep_alive()))
 
     parser: httptools.HttpRequestParser
 
@@ -90,13 +97,16 @@ class Listener:
 
     def close(self) -> None:
         self._closing.set()
+        with suppress(OSError):
+            self._socket.shutdown(socket.SHUT_RDWR)  # wakes `accept`, which closing does not
         self._socket.close()
         self._path.unlink(missing_ok=True)
         with self._guard:
             held = list(self._connections)
         for connection in held:
             # Readers wake up and leave; a request being answered is finished by its own thread.
-            connection.shutdown(socket.SHUT_RD)
+            with suppress(OSError):  # its thread may have closed it by now
+                connection.shutdown(socket.SHUT_RD)
 
     def _listen(self) -> socket.socket:
         self._path.parent.mkdir(parents=True, exist_ok=True, mode=0o700)
@@ -119,10 +129,12 @@ class Listener:
     def _serve(self, connection: socket.socket) -> None:
         with self._guard:
             self._connections.add(connection)
+            is_late = self._closing.is_set()  # then `close` may not have seen this connection
         try:
             connection.settimeout(IDLE_SECONDS_MAX)
-            self._converse(connection)
-        except (OSError, httptools.HttpParserError) as problem:
+            if not is_late:
+                self._converse(connection)
+        except OSError as problem:
             log.debug("a connection of the door ended: %s", problem)
         finally:
             with self._guard:
@@ -137,18 +149,27 @@ class Listener:
             data = connection.recv(READ_BYTES)
             if not data:
                 return
-            reader.parser.feed_data(data)
+            refused = _fed(reader, data)
+            for request, keep_alive in reader.complete:
+                connection.sendall(_encode(self._handle(request), keep_alive=keep_alive))
+                if not keep_alive:
+                    return
+            reader.complete.clear()
+            if refused:
+                connection.sendall(_encode(Response(refused), keep_alive=False))
+                return
             if reader.wants_continue:
                 reader.wants_continue = False
                 connection.sendall(b"HTTP/1.1 100 Continue\r\n\r\n")
-            if reader.too_large:
-                connection.sendall(_encode(Response(413), keep_alive=False))
-                return
-            for request in reader.complete:
-                connection.sendall(_encode(self._handle(request), keep_alive=reader.keep_alive))
-            reader.complete.clear()
-            if not reader.keep_alive:
-                return
+
+
+def _fed(reader: _Reader, data: bytes) -> int:
+    """Take in bytes; the status that ends the connection, or 0."""
+    try:
+        reader.parser.feed_data(data)
+    except httptools.HttpParserError:
+        return 400
+    return 413 if reader.too_large else 0
 
 
 def _encode(response: Response, *, keep_alive: bool) -> bytes:

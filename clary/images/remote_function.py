@@ -12,8 +12,8 @@ from clary.images.tags import release_of
 
 RELEASES = {"1.0": "1.0"}
 PYTHONS = {
-    "sagemaker-base-python-310": "3.10",
     "sagemaker-base-python-38": "3.8",
+    "sagemaker-base-python-310": "3.10",
     "sagemaker-base-python": "3.10",
 }
 

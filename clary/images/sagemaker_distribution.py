@@ -55,7 +55,14 @@ def resolve(reference: ImageReference, interpreters: Interpreters) -> Image:
         environment=Environment(
             python=python,
             packages=(*PACKAGES, *EVERYWHERE),
-            imports=(*PRELOAD, "xgboost", "sagemaker", "ipykernel", "papermill", *EVERYWHERE_IMPORTS),
+            imports=(
+                *PRELOAD,
+                "xgboost",
+                "sagemaker",
+                "ipykernel",
+                "papermill",
+                *EVERYWHERE_IMPORTS,
+            ),
             from_source=True,  # small packages of the SDK's that have no wheel
         ),
         commands={"train": None, "serve": None, "process": None},

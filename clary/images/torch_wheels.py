@@ -30,7 +30,9 @@ TORCH_WHEELS: dict[str, tuple[str, str]] = {
     "3.13": ("2.5.0", "2.13.0"),
     "3.14": ("2.9.0", "2.13.0"),
 }
-_WHEEL = re.compile(r"torch-(?P<version>[0-9.]+)\+cpu-cp3(?P<minor>\d+)-cp3\d+-(?P<platform>.+)\.whl")
+_WHEEL = re.compile(
+    r"torch-(?P<version>[0-9.]+)\+cpu-cp3(?P<minor>\d+)-cp3\d+-(?P<platform>.+)\.whl"
+)
 _RELEASE = re.compile(r"(?P<version>\d+\.\d+(\.\d+)?)(-|$)")
 _PYTHON = re.compile(r"-py3(?P<minor>\d{1,2})(-|$)")
 
@@ -158,6 +160,6 @@ def _nearest(wanted: str, oldest: str, newest: str) -> str:
 
 def _distance(version: str, wanted: str) -> tuple[int, int, bool]:
     """How far two releases are apart; of two as far, the newer is nearer."""
-    one, other = (version_key(text) + (0, 0) for text in (version, wanted))
+    one, other = ((*version_key(text), 0, 0) for text in (version, wanted))
     minors = abs(one[1] + (14 if one[0] > 1 else 0) - other[1] - (14 if other[0] > 1 else 0))
     return minors, abs(one[2] - other[2]), one < other

@@ -21,8 +21,8 @@ from tests.contract.inputs import Inputs
 OPERATIONS = sorted(
     one for one in discover(Services(), PACKAGES).answers if not one[0].startswith("sagemaker")
 )
-# The caller's own password and devices, and calls whose answer is a stream.
-NOT_HERE = {("iam", "ChangePassword"), ("logs", "StartLiveTail")}
+# Answers that tell more than their shape names, as those of AWS do.
+MORE_THAN_MODELLED = {("iam", "GetAccountSummary")}
 
 
 @pytest.mark.parametrize("service", sorted({service for service, _ in OPERATIONS}))
@@ -40,10 +40,11 @@ def test_a_companion_withstands_every_input(service: str, ask: Asker) -> None:
             told = f"{operation}({members}): {problem}"
             return "" if 400 <= status < 500 and code != "NotImplementedException" else told
         answer.pop("ResponseMetadata")
-        faults = faults_of(model.output_shape, _plain(answer)) if model.output_shape else []
+        checked = model.output_shape and (service, operation) not in MORE_THAN_MODELLED
+        faults = faults_of(model.output_shape, _plain(answer)) if checked else []
         return f"{operation}: {faults}" if faults else ""
 
-    names = [name for one, name in OPERATIONS if one == service and (one, name) not in NOT_HERE]
+    names = [name for one, name in OPERATIONS if one == service]
     with ThreadPoolExecutor(4) as pool:
         faults = [*pool.map(lambda name: fault(name, rich=False), names)]
         faults += [*pool.map(lambda name: fault(name, rich=True), names)]

@@ -181,9 +181,12 @@ def python_job(name: str, code: str, **changes: Any) -> dict[str, Any]:
     specification = {
         "TrainingImage": SKLEARN,
         "TrainingInputMode": "File",
-        "ContainerEntrypoint": ["python3", "-c", code],
+        # An argument must be one line; a variable may have several.
+        "ContainerEntrypoint": ["python3", "-c", "import os; exec(os.environ['CODE'])"],
     }
-    return training_job(name, **{"AlgorithmSpecification": specification, **changes})
+    return training_job(
+        name, **{"AlgorithmSpecification": specification, "Environment": {"CODE": code}, **changes}
+    )
 
 
 def ended(sagemaker: Any, name: str, seconds: float = 90.0) -> dict[str, Any]:

@@ -9,7 +9,7 @@ from clary.dataplane.objects.request import Answer, S3Request
 from clary.dataplane.objects.xml import DECLARATION
 from clary.model.errors import ApiError
 from clary.store.object_writer import disk_full
-from clary.wire.xml_body import escape
+from clary.wire.xml_text import escape
 
 log = logging.getLogger(__name__)
 

@@ -8,7 +8,7 @@ from xml.etree.ElementTree import Element
 
 from clary.model.errors import ApiError
 from clary.wire.coerce import Malformed
-from clary.wire.xml_body import escape, parse_xml
+from clary.wire.xml_text import escape, parse_xml
 
 NAMESPACE = "http://s3.amazonaws.com/doc/2006-03-01/"
 DECLARATION = '<?xml version="1.0" encoding="UTF-8"?>\n'

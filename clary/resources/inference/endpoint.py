@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from functools import partial
 from typing import Any
 
@@ -15,8 +15,18 @@ from clary.engine.resource import BoundResource, Resource
 from clary.engine.verbs import change_row, create
 from clary.model.errors import NotImplementedException, ValidationException
 from clary.reconcile.lifecycles import ENDPOINT
-from clary.resources.inference.endpoint_plan import host_keys, plan_endpoint, variant_of
+from clary.resources.inference.endpoint_alarms import described as alarms_described
+from clary.resources.inference.endpoint_deployment import begun
+from clary.resources.inference.endpoint_hosts import HostKey, containers_of, variants_of
+from clary.resources.inference.endpoint_plan import plan_endpoint
 from clary.resources.inference.endpoint_routes import publish_routes
+from clary.resources.inference.endpoint_shown import (
+    last_deployment_config,
+    pending_shown,
+    shadows_shown,
+    variants_shown,
+)
+from clary.resources.inference.endpoint_traffic import ALL_AT_ONCE, alarms_of, check_policy
 from clary.store.rows import Row
 
 HEALTH_SECONDS_DEFAULT = 240
@@ -59,7 +69,7 @@ def target_of(call: Call, config_name: str, revision: int) -> dict[str, Any]:
                 "weight": variant.get("InitialVariantWeight", 1.0),
                 "role": model.document.get("ExecutionRoleArn", ""),
                 "isolated": bool(model.document.get("EnableNetworkIsolation")),
-                "container": _container(model),
+                "containers": [_container(model)],
             }
         )
     return {"config": config_name, "revision": revision, "variants": variants}
@@ -96,16 +106,17 @@ def _row(call: Call, noun: str, name: str) -> Row:
 
 def images(row: Row) -> tuple[str, ...]:
     target = row.state.get("target") or row.state.get("live") or {"variants": []}
-    return tuple({one["container"]["Image"] for one in target["variants"]})
+    found = [one for variant in variants_of(target) for one in containers_of(variant)]
+    return tuple(sorted({one["Image"] for one in found}))
 
 
 def hosts(row: Row, keys: tuple[str, ...], parts: Parts) -> list[dict[str, Any]]:
     """Each host serves its own variant, so each is a piece of work of its own."""
     specs: list[dict[str, Any]] = []
     for key in keys:
-        name, revision = variant_of(key)
-        variant = _variant(row, name, revision)
-        container = variant["container"]
+        host = HostKey.parse(key)
+        variant = _variant(row, host)
+        container = containers_of(variant)[host.container]
         image = parts.image(container["Image"])
         serve = image.commands.get("serve")
         health = variant.get("ContainerStartupHealthCheckTimeoutInSeconds")
@@ -131,16 +142,16 @@ def hosts(row: Row, keys: tuple[str, ...], parts: Parts) -> list[dict[str, Any]]
 
 
 def _stream(row: Row, host: str) -> str:
-    return f"{variant_of(host)[0]}/{instance_id(row, host)}"
+    return f"{HostKey.parse(host).variant}/{instance_id(row, host)}"
 
 
-def _variant(row: Row, name: str, revision: int) -> dict[str, Any]:
+def _variant(row: Row, host: HostKey) -> Mapping[str, Any]:
     for part in (row.state.get("target"), row.state.get("live")):
-        if part and part["revision"] == revision:
-            for variant in part["variants"]:
-                if variant["VariantName"] == name:
+        if part and part["revision"] == host.revision:
+            for variant in variants_of(part):
+                if variant["VariantName"] == host.variant:
                     return variant
-    raise LookupError(f"endpoint {row.name} has no variant {name} of revision {revision}")
+    raise LookupError(f"endpoint {row.name} has no variant {host.variant} r{host.revision}")
 
 
 def _model_data(container: dict[str, Any]) -> list[dict[str, Any]]:
@@ -168,42 +179,15 @@ def instance_id(row: Row, host: str) -> str:
     return "i-" + hashlib.sha256(f"{row.arn}/{row.id}/{host}".encode()).hexdigest()[:17]
 
 
-def _variants_shown(row: Row) -> list[dict[str, Any]] | None:
-    """ProductionVariants, absent until the endpoint was in service."""
-    live = row.state.get("live")
-    if not live:
-        return None
-    target = row.state.get("target") or live
-    wanted = {one["VariantName"]: one for one in target["variants"]}
-    running = set(row.state.get("ready", [])) & set(host_keys(live))
-    shown: list[dict[str, Any]] = []
-    for variant in live["variants"]:
-        name = variant["VariantName"]
-        desired = wanted.get(name, variant)
-        image = variant["container"]["Image"]
-        shown.append(
-            {
-                "VariantName": name,
-                "DeployedImages": [
-                    {
-                        "SpecifiedImage": image,
-                        "ResolvedImage": image,
-                        "ResolutionTime": row.created,
-                    }
-                ],
-                "CurrentWeight": variant["weight"],
-                "DesiredWeight": desired["weight"],
-                "CurrentInstanceCount": sum(variant_of(key)[0] == name for key in running),
-                "DesiredInstanceCount": desired["count"],
-            }
-        )
-    return shown
-
-
 endpoint = Resource(
     "Endpoint",
     lifecycle=ENDPOINT,
-    computed={"ProductionVariants": _variants_shown},
+    computed={
+        "ProductionVariants": variants_shown,
+        "ShadowProductionVariants": shadows_shown,
+        "PendingDeploymentSummary": pending_shown,
+        "LastDeploymentConfig": last_deployment_config,
+    },
     plan=plan_endpoint,
     hosts=hosts,
     images=images,
@@ -220,25 +204,54 @@ def create_endpoint(call: Call) -> dict[str, Any]:
 
 @endpoint.operation("UpdateEndpoint")
 def update_endpoint(call: Call) -> dict[str, Any]:
-    for member in ("DeploymentConfig", "RetainDeploymentConfig"):
-        if call.input.get(member):
-            raise NotImplementedException(
-                f"UpdateEndpoint with {member} is not built yet in this version of Clary."
-            )
-
     def change(row: Row) -> None:
         if row.status != "InService":
             raise _in_progress(row)
-        revision = row.state["live"]["revision"] + 1 + row.state.get("attempts", 0)
-        row.state["attempts"] = row.state.get("attempts", 0) + 1
+        live = row.state["live"]
+        revision = live["revision"] + 1 + row.state.get("attempts", 0)
         target = target_of(call, call.input["EndpointConfigName"], revision)
         if call.input.get("RetainAllVariantProperties"):
-            _retain(row.state["live"], target, call.input.get("ExcludeRetainedVariantProperties"))
-        row.state["target"] = target
+            _retain(live, target, call.input.get("ExcludeRetainedVariantProperties"))
+        config = _deployment_config(call, row)
+        check_policy(config or ALL_AT_ONCE, live, target)
+        _require_alarms(call, config or {})
+        row.state |= {
+            "attempts": row.state.get("attempts", 0) + 1,
+            "target": target,
+            "deployment_config": config,
+            "deployment": begun(config or ALL_AT_ONCE, call.time),
+        }
+        row.document["FailureReason"] = None
         row.status = "Updating"
         row.due = call.time
 
     return _changed(call, change, "Update")
+
+
+def _deployment_config(call: Call, row: Row) -> dict[str, Any] | None:
+    """What the caller gave, else the last one if it is to be kept; None deploys all at once."""
+    given = call.input.get("DeploymentConfig")
+    if not call.input.get("RetainDeploymentConfig"):
+        return given
+    if given:
+        raise ValidationException(
+            "UpdateEndpoint takes either a DeploymentConfig or RetainDeploymentConfig, not both."
+        )
+    return last_deployment_config(row)
+
+
+def _require_alarms(call: Call, config: dict[str, Any]) -> None:
+    """An alarm that is not there would never go off; a misspelt name is told before the update."""
+    names = alarms_of(config)
+    if not names:
+        return
+    known = alarms_described(call.parts, call.account, call.region, names)
+    missing = [name for name in names if name not in known]
+    if missing:
+        raise ValidationException(
+            f"Could not find the CloudWatch alarms {', '.join(missing)} of the "
+            "AutoRollbackConfiguration; create them before the update."
+        )
 
 
 def _retain(
@@ -273,6 +286,7 @@ def update_endpoint_weights_and_capacities(call: Call) -> dict[str, Any]:
                 )
         variants = [_resized(one, wanted.get(one["VariantName"], {})) for one in live["variants"]]
         row.state["target"] = {**live, "variants": variants}
+        row.document["FailureReason"] = None
         row.status = "Updating"
         row.due = call.time
 

@@ -10,10 +10,10 @@ import orjson
 
 from clary.engine.call import Parts
 from clary.engine.host_specs import host_directory
-from clary.resources.inference.endpoint_plan import host_keys, variant_of
+from clary.resources.inference.endpoint_fleets import SERVING, ServingVariant, serving_variants
+from clary.resources.inference.endpoint_hosts import instance_of
 from clary.store.rows import Query, Row
 
-SERVING = ("InService", "Updating", "SystemUpdating", "RollingBack")
 _PAGE = 1_000
 _writing = threading.Lock()
 
@@ -31,36 +31,28 @@ def publish_routes(parts: Parts) -> None:
 
 def route_of(row: Row, parts: Parts) -> dict[str, Any]:
     live = row.state.get("live") if row.status in SERVING else None
-    ready = set(row.state.get("ready", []))
-    variants: list[dict[str, Any]] = []
-    for variant in (live or {"variants": []})["variants"]:
-        keys = [
-            key
-            for key in host_keys(live)
-            if variant_of(key)[0] == variant["VariantName"] and key in ready
-        ]
-        variants.append(
-            {
-                "name": variant["VariantName"],
-                "weight": variant["weight"],
-                "instances": [
-                    {
-                        "id": key,
-                        "socket": str(host_directory(parts.settings, row, key) / "serve.sock"),
-                    }
-                    for key in keys
-                ],
-                "timeout_seconds": 60,
-            }
-        )
     return {
         "arn": row.arn,
         "account": row.account,
         "status": row.status,
         "config": (live or {}).get("config", ""),
-        "variants": variants,
+        "variants": [_variant(row, one, parts) for one in serving_variants(row)],
         "log_group": f"/aws/sagemaker/Endpoints/{row.name}",
     }
+
+
+def _variant(row: Row, serving: ServingVariant, parts: Parts) -> dict[str, Any]:
+    return {
+        "name": serving.variant["VariantName"],
+        "weight": serving.weight,
+        "instances": [_instance(row, keys, parts) for keys in serving.instances],
+        "timeout_seconds": 60,
+    }
+
+
+def _instance(row: Row, keys: tuple[str, ...], parts: Parts) -> dict[str, Any]:
+    sockets = [str(host_directory(parts.settings, row, key) / "serve.sock") for key in keys]
+    return {"id": instance_of(keys[0]), "socket": sockets[0]}
 
 
 def _every(parts: Parts) -> list[Row]:

@@ -222,7 +222,7 @@ class Queue:
         self.unfinished -= len(tickets)
         for at, ticket in enumerate(tickets):
             found = answers[at]
-            if not isinstance(found[2], bytes):
+            if isinstance(found[2], Stream):
                 self.streams.add(found[2])
                 found[2].attach(self, self.streams.discard)
             ticket.reply(found)
@@ -316,7 +316,7 @@ def invoke(handler: Handler, ticket: Ticket) -> Answer:
 
 def _opened(found: Answer) -> Answer:
     """Begin a stream: an error before its first piece is an answer as any other."""
-    if not isinstance(found[2], bytes) and is_stream(found[2]):
+    if is_stream(found[2]):
         return found[0], found[1], Stream(found[2]).open()
     return found
 
@@ -326,7 +326,9 @@ def _work_on(job: tuple[Any, Any, Any]) -> Any:
 
 
 def _nobody(answer: Answer) -> None:
-    """The request has had its answer."""
+    """The request has had its answer; a late stream is not begun."""
+    if isinstance(answer[2], Stream):
+        answer[2].cancel()
 
 
 def refused(refusal: Rejected) -> Answer:

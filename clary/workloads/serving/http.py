@@ -272,6 +272,10 @@ class Site:
     responses: Responses
     connections: set[Connection]
 
+    def descriptors(self) -> list[int]:
+        """The file descriptors of all connections."""
+        return [connection.descriptor() for connection in self.connections]
+
 
 class Connection(asyncio.Protocol):
     """One client: cuts its bytes into requests, keeps its responses in order."""
@@ -383,6 +387,11 @@ class Connection(asyncio.Protocol):
             self._close()
         elif not self._reading:
             self._throttle()
+
+    def descriptor(self) -> int:
+        """The connection's file descriptor; -1 if it has none any more."""
+        found = self._transport.get_extra_info("socket") if self._transport else None
+        return found.fileno() if found is not None else -1
 
     def finish(self) -> None:
         """Answer what has been read, then close; an idle connection closes now."""

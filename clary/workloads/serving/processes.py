@@ -12,6 +12,8 @@ from collections import deque
 from collections.abc import Callable
 from types import FrameType
 
+from clary.workloads.serving.service import REPLACE_ME
+
 log = logging.getLogger("clary.serving")
 
 DEATHS_MAX = 5
@@ -22,7 +24,7 @@ class _Stop(Exception):
     """The supervisor was told to end."""
 
 
-def supervise(serve: Callable[[], None], workers: int, grace_seconds: float) -> int:
+def supervise(serve: Callable[[], int], workers: int, grace_seconds: float) -> int:
     """Keep `workers` forks of `serve` alive until SIGTERM; give up if they keep dying."""
     children: set[int] = set()
     deaths: deque[float] = deque(maxlen=DEATHS_MAX)
@@ -39,6 +41,8 @@ def supervise(serve: Callable[[], None], workers: int, grace_seconds: float) -> 
             if pid not in children:
                 continue
             children.discard(pid)
+            if _code(status) == REPLACE_ME:
+                continue
             log.error("Serving process %d ended with status %d.", pid, _code(status))
             deaths.append(time.monotonic())
             if len(deaths) == DEATHS_MAX and deaths[-1] - deaths[0] < DEATHS_SECONDS:
@@ -55,7 +59,7 @@ def supervise(serve: Callable[[], None], workers: int, grace_seconds: float) -> 
             signal.signal(number, handler)
 
 
-def _fork(serve: Callable[[], None], signals: list[int]) -> int:
+def _fork(serve: Callable[[], int], signals: list[int]) -> int:
     pid = os.fork()
     if pid:
         return pid
@@ -63,8 +67,7 @@ def _fork(serve: Callable[[], None], signals: list[int]) -> int:
     try:
         for number in signals:
             signal.signal(number, signal.SIG_DFL)
-        serve()
-        code = 0
+        code = serve()
     except BaseException:  # noqa: BLE001
         traceback.print_exc()
     finally:

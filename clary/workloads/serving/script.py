@@ -7,13 +7,23 @@ import inspect
 import os
 import sys
 from collections.abc import Callable, Mapping
+from dataclasses import dataclass
 from pathlib import Path
 from types import ModuleType
 from typing import Any
 
 from clary.workloads.serving.context import Context
 from clary.workloads.serving.handlers import Answer, Handler, Rejected
+from clary.workloads.serving.isolation import Isolation, Isolations
+from clary.workloads.serving.streams import is_stream
 
+DEFAULT_PROGRAM = "inference.py"
+DEFAULTS = {
+    "sklearn": "clary.workloads.serving.sklearn_defaults",
+    "xgboost": "clary.workloads.serving.xgboost_defaults",
+    "pytorch": "clary.workloads.serving.pytorch_defaults",
+    "huggingface": "clary.workloads.serving.huggingface_defaults",
+}
 TEXT_TYPES = ("application/json", "text/csv")
 STEPS = ("input_fn", "predict_fn", "output_fn")
 
@@ -22,24 +32,69 @@ class ScriptError(Exception):
     """The user's script cannot serve; the message says what to change."""
 
 
+@dataclass(frozen=True)
+class Code:
+    """Where a model's own code is, and the module that serves it."""
+
+    module: str
+    paths: tuple[str, ...]
+
+
 def load_script(model_dir: str, framework: str, environ: Mapping[str, str]) -> Handler:
-    """Stage the user's code, import it and let it load the model."""
-    program = environ.get("SAGEMAKER_PROGRAM")
+    """Import the user's code, if there is any, and let it load the model."""
+    code = locate(model_dir, framework, environ)
+    if code is None:
+        return make_handler(None, model_dir, framework)
+    sys.path[:0] = reversed(code.paths)
+    return make_handler(importlib.import_module(code.module), model_dir, framework)
+
+
+def load_isolated(
+    model_dir: str, framework: str, environ: Mapping[str, str], shared: Isolations
+) -> Handler:
+    """Load one of several models: its code's modules are seen by nobody else."""
+    code = locate(model_dir, framework, environ)
+    if code is None:
+        return make_handler(None, model_dir, framework)
+    isolation = Isolation([*reversed(code.paths)], shared)
+    with isolation.loading():
+        return make_handler(importlib.import_module(code.module), model_dir, framework)
+
+
+def locate(model_dir: str, framework: str, environ: Mapping[str, str]) -> Code | None:
+    """The user's code, staged; None where the framework's defaults do without."""
+    program = program_of(model_dir, environ)
     if not program:
-        raise ScriptError("SAGEMAKER_PROGRAM must name the script that serves the model.")
+        if getattr(_defaults(framework), "NEEDS_SCRIPT", True):
+            raise ScriptError("SAGEMAKER_PROGRAM must name the script that serves the model.")
+        return None
     code = stage(model_dir, environ)
-    for path in (str(code), *(p for p in _packages(code))):
-        sys.path.insert(0, path)
     name = program[:-3] if program.endswith(".py") else program
-    module = importlib.import_module(name.replace("/", "."))
-    return make_handler(module, model_dir, framework)
+    return Code(name.replace("/", "."), (str(code), *_packages(code)))
+
+
+def program_of(model_dir: str, environ: Mapping[str, str]) -> str:
+    """The script's name: what the environment says, else `inference.py` where a model brings it."""
+    named = environ.get("SAGEMAKER_PROGRAM")
+    if named:
+        return named
+    return DEFAULT_PROGRAM if (Path(model_dir) / "code" / DEFAULT_PROGRAM).is_file() else ""
 
 
 def stage(model_dir: str, environ: Mapping[str, str]) -> Path:
-    """Return the directory of the user's code, downloaded if it is an archive in S3."""
-    source = environ.get("SAGEMAKER_SUBMIT_DIRECTORY") or str(Path(model_dir) / "code")
+    """Return the directory of the user's code, downloaded if it is an archive in S3.
+
+    A model that brings the code itself is served by that: with several models, the environment's
+    code is for those that have none.
+    """
+    program = environ.get("SAGEMAKER_PROGRAM") or DEFAULT_PROGRAM
+    own = Path(model_dir) / "code"
+    source = environ.get("SAGEMAKER_SUBMIT_DIRECTORY") or str(own)
     if source.startswith("file://"):
         source = source[len("file://") :]
+    several = environ.get("SAGEMAKER_MULTI_MODEL", "").lower() == "true"
+    if several and ((own / program).is_file() or source == "/opt/ml/model/code"):
+        source = str(own)
     if source.startswith("s3://") or source.endswith((".tar.gz", ".tgz")):
         from clary.workloads.toolkit import source_code
 
@@ -59,8 +114,8 @@ def _packages(code: Path) -> list[str]:
     return [str(path) for path in requirements.install_file(code / "requirements.txt", os.environ)]
 
 
-def make_handler(module: ModuleType, model_dir: str, framework: str) -> Handler:
-    """Return the handler of a script, with its model loaded."""
+def make_handler(module: ModuleType | None, model_dir: str, framework: str) -> Handler:
+    """Return the handler of a script, or of the defaults alone, with its model loaded."""
     defaults = _defaults(framework)
     transform = getattr(module, "transform_fn", None)
     steps = {name: getattr(module, name, None) for name in STEPS}
@@ -70,27 +125,29 @@ def make_handler(module: ModuleType, model_dir: str, framework: str) -> Handler:
         )
     load = getattr(module, "model_fn", None) or getattr(defaults, "model_fn", None)
     if load is None:
-        raise ScriptError(f"{module.__name__} must define model_fn.")
+        raise ScriptError(f"{_name(module)} must define model_fn.")
     model = _adapt(load, 1)(model_dir, Context(model_dir))
     parameters = getattr(module, "execution_parameters_fn", None)
     if transform is not None:
         return TransformHandler(model, model_dir, _adapt(transform, 4), parameters)
     if defaults is None and not all(steps.values()):
         missing = ", ".join(name for name, step in steps.items() if step is None)
-        raise ScriptError(f"{module.__name__} must define {missing}.")
+        raise ScriptError(f"{_name(module)} must define {missing}.")
     functions = {name: _adapt(step or getattr(defaults, name), 2) for name, step in steps.items()}
     handler = StepsHandler(model, model_dir, functions, parameters)
+    handler.streams_predictions = steps["output_fn"] is None
     if steps["predict_fn"] is None and defaults is not None and defaults.is_rowwise(model):
         return RowsHandler(handler, defaults, steps)
     return handler
 
 
 def _defaults(framework: str) -> Any:
-    if framework == "sklearn":
-        return importlib.import_module("clary.workloads.serving.sklearn_defaults")
-    if framework == "xgboost":
-        return importlib.import_module("clary.workloads.serving.xgboost_defaults")
-    return None
+    name = DEFAULTS.get(framework)
+    return importlib.import_module(name) if name else None
+
+
+def _name(module: ModuleType | None) -> str:
+    return module.__name__ if module is not None else "The script"
 
 
 def _adapt(function: Callable[..., Any], arguments: int) -> Callable[..., Any]:
@@ -148,6 +205,9 @@ class TransformHandler(_ScriptHandler):
 class StepsHandler(_ScriptHandler):
     """A script with any of input_fn, predict_fn and output_fn; defaults fill the rest."""
 
+    # Whether an iterator from predict_fn is the answer itself: no output_fn of the user's takes it.
+    streams_predictions = False
+
     def __init__(
         self,
         model: Any,
@@ -167,6 +227,8 @@ class StepsHandler(_ScriptHandler):
         kind = _wanted(accept)
         data = self._input(_content(body, content_type), content_type, context)
         prediction = self._predict(data, self.model, context)
+        if self.streams_predictions and is_stream(prediction):
+            return _answer(prediction, kind, context)
         return _answer(self._output(prediction, kind, context), kind, context)
 
 
@@ -232,6 +294,8 @@ def _answer(result: Any, accept: str, context: Context) -> Answer:
         result, content_type = result
     processor = context.request_processor[0]
     content_type = processor.response_headers.get("content-type", content_type)
+    if is_stream(result):
+        return processor.status, content_type, result
     if result is None:
         result = b""
     elif isinstance(result, str):
@@ -239,6 +303,6 @@ def _answer(result: Any, accept: str, context: Context) -> Answer:
     elif not isinstance(result, (bytes, bytearray, memoryview)):
         raise TypeError(
             f"output_fn returned {type(result).__name__}; it must return text or bytes, "
-            "or a tuple of those and a content type"
+            "an iterator of these, or a tuple of those and a content type"
         )
     return processor.status, content_type, bytes(result)

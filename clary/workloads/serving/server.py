@@ -1,6 +1,7 @@
 """The model server of an image: `python -m clary.workloads.serving.server`.
 
     listen ──▶ answer 503 while the model loads ──▶ serve in this process, or in N forks of it
+         └──▶ with SAGEMAKER_MULTI_MODEL=true: serve in a fork, which loads models when asked to
 
 The environment says what to serve and where: CLARY_SERVE_SOCKET or SAGEMAKER_BIND_TO_PORT (8080),
 SAGEMAKER_PROGRAM and SAGEMAKER_SUBMIT_DIRECTORY with CLARY_SERVING_FRAMEWORK, or
@@ -16,18 +17,28 @@ import os
 import socket
 import sys
 import time
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from pathlib import Path
 
-from clary.workloads.serving import processes
+from clary.workloads.serving import memory, processes
 from clary.workloads.serving.handlers import Handler, load_handler
-from clary.workloads.serving.service import Limits, Service
+from clary.workloads.serving.isolation import Isolations
+from clary.workloads.serving.multi_model import MultiModel
+from clary.workloads.serving.script import (
+    DEFAULTS,
+    load_isolated,
+    load_script,
+    program_of,
+)
+from clary.workloads.serving.service import Application, Limits, Service
+from clary.workloads.serving.single_model import SingleModel
 from clary.workloads.serving.waiting import WaitingRoom
 
 log = logging.getLogger("clary.serving")
 
+MakeApplication = Callable[[asyncio.AbstractEventLoop], Application]
 THREAD_SETTINGS = ("OMP_NUM_THREADS", "OPENBLAS_NUM_THREADS", "MKL_NUM_THREADS")
-FRAMEWORKS = ("sklearn", "xgboost", "none")
+FRAMEWORKS = (*DEFAULTS, "none")
 
 
 def main(argv: list[str] | None = None) -> int:
@@ -39,6 +50,13 @@ def main(argv: list[str] | None = None) -> int:
     _one_thread_each()
     listener = listen(os.environ)
     try:
+        if os.environ.get("SAGEMAKER_MULTI_MODEL", "").lower() == "true":
+            # Should a model crash the process, a new one starts empty and the host, answered with
+            # 404, loads again what it needs. More processes than one would not share their models.
+            make = _many_models(options, limits)
+            return processes.supervise(
+                lambda: serve(listener, make, limits), 1, limits.grace_seconds
+            )
         started = time.monotonic()
         with WaitingRoom(listener):
             try:
@@ -47,11 +65,12 @@ def main(argv: list[str] | None = None) -> int:
                 log.exception("The model could not be loaded.")
                 return 1
         log.info("The model is loaded after %.2f s.", time.monotonic() - started)
-        if workers == 1:
-            serve(listener, handler, limits)
-            return 0
+        make = _one_model(handler, limits)
+        if workers == 1 and not limits.answer_seconds:
+            return serve(listener, make, limits)
+        # Only a process of its own can be replaced when a model is stuck.
         return processes.supervise(
-            lambda: serve(listener, handler, limits), workers, limits.grace_seconds
+            lambda: serve(listener, make, limits), workers, limits.grace_seconds
         )
     finally:
         listener.close()
@@ -60,23 +79,39 @@ def main(argv: list[str] | None = None) -> int:
             Path(path).unlink(missing_ok=True)
 
 
-def serve(listener: socket.socket, handler: Handler, limits: Limits) -> None:
+def serve(listener: socket.socket, make: MakeApplication, limits: Limits) -> int:
     """Serve in this process until it is told to end."""
     loop = _new_loop()
     try:
-        loop.run_until_complete(Service(handler, limits, loop).run(listener))
+        return loop.run_until_complete(Service(make, limits, loop).run(listener))
     finally:
         loop.close()
+
+
+def _one_model(handler: Handler, limits: Limits) -> MakeApplication:
+    return lambda loop: SingleModel(handler, limits, loop)
+
+
+def _many_models(options: argparse.Namespace, limits: Limits) -> MakeApplication:
+    def make(loop: asyncio.AbstractEventLoop) -> Application:
+        shared = Isolations()
+        shared.install()
+
+        def load_one(model_dir: str) -> Handler:
+            if options.handler and not program_of(model_dir, os.environ):
+                return load_handler(options.handler, model_dir)
+            return load_isolated(model_dir, options.framework, os.environ, shared)
+
+        return MultiModel(load_one, limits, loop)
+
+    return make
 
 
 def load(options: argparse.Namespace) -> Handler:
     """Load what the options and the environment name."""
     model_dir = os.path.join(os.environ.get("SAGEMAKER_BASE_DIR", "/opt/ml"), "model")  # noqa: PTH118
-    program = os.environ.get("SAGEMAKER_PROGRAM")
-    if options.handler and not program:
+    if options.handler and not program_of(model_dir, os.environ):
         return load_handler(options.handler, model_dir)
-    from clary.workloads.serving.script import load_script
-
     return load_script(model_dir, options.framework, os.environ)
 
 
@@ -98,7 +133,11 @@ def limits_from(environ: Mapping[str, str]) -> Limits:
     """Read the limits; a value that is no number stops the server with its name."""
     megabytes = _count(environ, "SAGEMAKER_MAX_PAYLOAD_IN_MB", 100, 0, 4096) or 100
     size = _count(environ, "SAGEMAKER_MAX_REQUEST_SIZE", megabytes << 20, 1, 4096 << 20)
+    seconds = _count(environ, "SAGEMAKER_MODEL_SERVER_TIMEOUT", 0, 0, 86400)
+    memory_megabytes = _count(environ, "CLARY_MODELS_MEMORY_MB", 0, 0, 1 << 24)
     return Limits(
+        answer_seconds=_count(environ, "SAGEMAKER_MODEL_SERVER_TIMEOUT_SECONDS", seconds, 0, 86400),
+        memory_bytes_max=memory.limit_of(memory_megabytes << 20),
         body_bytes_max=size,
         default_accept=environ.get("SAGEMAKER_DEFAULT_INVOCATIONS_ACCEPT") or "*/*",
         batching=environ.get("SAGEMAKER_MODEL_SERVER_BATCHING", "on").lower()

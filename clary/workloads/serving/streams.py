@@ -93,8 +93,7 @@ class Stream:
         if self._ended:
             return
         self._close()
-        if self._thread is not None:
-            self._thread.run(Stream._dispose, self, _ignore)
+        self._clean_up()
 
     def fail(self) -> None:
         """Break the answer off."""
@@ -102,6 +101,7 @@ class Stream:
             return
         sink = self._sink
         self._close()
+        self._clean_up()
         if sink is not None:
             sink.fail()
 
@@ -113,6 +113,10 @@ class Stream:
     def _close(self) -> None:
         self._ended = True
         self._finished(self)
+
+    def _clean_up(self) -> None:
+        if self._thread is not None:
+            self._thread.run(Stream._dispose, self, _ignore)
 
     def _hand(self, outcome: Any) -> None:
         """Pass a piece on; called on the event loop."""
@@ -134,7 +138,6 @@ class Stream:
             return self._next()
         except FOREIGN:
             log.exception("The stream broke off.")
-            self._dispose()
             return _FAILED
 
     def _next(self) -> Any:

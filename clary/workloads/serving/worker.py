@@ -21,9 +21,7 @@ class ModelThreads:
     order; with more, whoever hands it over sees to what must not run at once.
     """
 
-    def __init__(
-        self, loop: AbstractEventLoop, most: int = 1, name: str = "clary-model"
-    ) -> None:
+    def __init__(self, loop: AbstractEventLoop, most: int = 1, name: str = "clary-model") -> None:
         self._loop = loop
         self._most = most
         self._name = name

@@ -43,6 +43,25 @@ class Echo:
     def execution_parameters(self):
         return {"BatchStrategy": "MULTI_RECORD"}
 
+class Hanging(Echo):
+    def invoke(self, body, content_type, accept, headers):
+        if body == b"hang":
+            time.sleep(60)
+        if body == b"block":
+            import ctypes
+            ctypes.PyDLL(None).sleep(60)
+        if body == b"crash":
+            os.kill(os.getpid(), 11)
+        if body == b"fork":
+            os.fork()
+        if body == b"child" and os.fork() == 0:
+            time.sleep(3)
+            os._exit(0)
+        if body == b"print":
+            sys.stdout.buffer.write(bytes(range(256)))
+            print(b"\\xff")
+        return super().invoke(body, content_type, accept, headers)
+
 class Slow(Echo):
     def __init__(self, model_dir):
         while not os.path.exists(os.path.join(model_dir, "ready")):
@@ -129,7 +148,13 @@ def starting(tmp_path: Path) -> Iterator[Callable[..., Server]]:
     (tmp_path / "handlers_for_tests.py").write_text(HANDLERS)
     servers: list[Server] = []
 
-    def begin(handler: str | None = "Echo", *, ready: bool = True, **environ: str) -> Server:
+    def begin(
+        handler: str | None = "Echo",
+        *,
+        ready: bool = True,
+        python: str = sys.executable,
+        **environ: str,
+    ) -> Server:
         path = str(tmp_path / f"serve{len(servers)}.sock")
         log = tmp_path / f"log{len(servers)}"
         settings = {
@@ -144,7 +169,7 @@ def starting(tmp_path: Path) -> Iterator[Callable[..., Server]]:
             settings["CLARY_SERVING_HANDLER"] = f"handlers_for_tests:{handler}"
         with log.open("wb") as out:
             process = subprocess.Popen(
-                [sys.executable, "-m", "clary.workloads.serving.server"],
+                [python, "-m", "clary.workloads.serving.server"],
                 env=settings,
                 stdout=out,
                 stderr=subprocess.STDOUT,

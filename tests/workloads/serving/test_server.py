@@ -136,3 +136,60 @@ def _pids(server, count: int, without: int = 0) -> set[int]:
             busy.sendall(POST + b"Content-Length: 5\r\n\r\nsleep")
             seen |= {int(server.ask(b"pid")[2]) for _ in range(4)} - {without}
     return seen
+
+
+def test_a_request_that_takes_too_long_is_500_and_its_process_is_replaced(start) -> None:
+    server = start("Hanging", SAGEMAKER_MODEL_SERVER_TIMEOUT_SECONDS="1")
+    with server.connect() as hanging, server.connect() as behind:
+        hanging.sendall(POST + b"Content-Length: 4\r\n\r\nhang")
+        time.sleep(0.1)
+        behind.sendall(POST + b"Content-Length: 2\r\n\r\nok")
+        status, _, body = parse(read_all(hanging))
+        assert (status, body) == (500, b"The model did not answer within 1 seconds.")
+        assert parse(read_all(behind))[0] in (500, 503)
+    assert server.ask(b"ok") == (200, "text/plain", b"ok")
+    assert "its process is replaced" in server.log.read_text()
+
+
+def test_code_that_blocks_the_whole_interpreter_ends_with_its_process(start) -> None:
+    server = start("Hanging", SAGEMAKER_MODEL_SERVER_TIMEOUT_SECONDS="1")
+    with server.connect() as blocked:
+        blocked.sendall(POST + b"Content-Length: 5\r\n\r\nblock")
+        try:
+            assert read_all(blocked) == b""
+        except ConnectionResetError:
+            assert "Timeout" in server.log.read_text()
+    assert server.ask(b"ok")[0] == 200
+
+
+def test_clients_of_a_worker_that_crashes_are_closed_and_the_next_are_served(start) -> None:
+    server = start("Hanging", SAGEMAKER_MODEL_SERVER_WORKERS="2")
+    with server.connect() as unlucky:
+        unlucky.sendall(POST + b"Content-Length: 5\r\n\r\ncrash")
+        try:
+            assert read_all(unlucky) == b""
+        except ConnectionResetError:
+            assert "ended with status" in server.log.read_text()
+    for _ in range(8):
+        assert server.ask(b"ok")[0] == 200
+
+
+def test_a_model_that_forks_answers_once_and_its_children_hold_no_connection(start) -> None:
+    server = start("Hanging")
+    for body in (b"fork", b"child", b"print"):
+        # `ask` reads until the server closes: a child that kept the socket would hold it open.
+        assert server.ask(body) == (200, "text/plain", body)
+    assert server.ask(b"ok") == (200, "text/plain", b"ok")
+
+
+def test_a_client_that_leaves_does_not_cost_another_its_answer(start) -> None:
+    server = start("Hanging")
+    with server.connect() as patient:
+        with server.connect() as gone:
+            gone.sendall(POST + b"Content-Length: 5\r\n\r\nsleep")
+            time.sleep(0.05)
+        patient.sendall(POST + b"Content-Length: 2\r\nConnection: close\r\n\r\nok")
+        assert parse(read_all(patient)) == (200, "text/plain", b"ok")
+    server.process.send_signal(signal.SIGTERM)
+    assert server.process.wait(DEADLINE) == 0
+    assert "IndexError" not in server.log.read_text()

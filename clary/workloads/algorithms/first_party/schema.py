@@ -59,12 +59,12 @@ class Schema(Hyperparameters):
             rule(values)
         return values
 
-    def remarks(self, given: Mapping[str, Any]) -> list[str]:
-        """What the log says of the hyperparameters of a job that have no effect here."""
+    def remarks(self, values: Mapping[str, Any]) -> list[str]:
+        """What the log says of the values that are not the default and have no effect here."""
         return [
-            f"Hyperparameter {name} is accepted and has no effect here: {why}"
+            f"Hyperparameter {name}={values[name]} has no effect here: {why}"
             for name, why in self.without_effect.items()
-            if name in given
+            if name in values and values[name] != self.defaults.get(name)
         ]
 
 

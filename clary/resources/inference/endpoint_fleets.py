@@ -1,0 +1,61 @@
+"""Which instances take which part of an endpoint's traffic now: the fleets, variant by variant."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+from clary.resources.inference.endpoint_deployment import Deployment
+from clary.resources.inference.endpoint_hosts import instance_keys
+from clary.resources.inference.endpoint_traffic import weights
+from clary.store.rows import Row
+
+SERVING = ("InService", "Updating", "SystemUpdating", "RollingBack", "UpdateRollbackFailed")
+
+
+@dataclass(frozen=True, slots=True)
+class ServingVariant:
+    """One variant of one fleet; while an endpoint moves between fleets, a name may stand for two."""
+
+    variant: Mapping[str, Any]
+    weight: float
+    instances: Sequence[tuple[str, ...]]  # those that are ready, each by the keys of its hosts
+    config: str
+
+
+def serving_variants(row: Row, part: str = "variants") -> list[ServingVariant]:
+    """What the routes of an endpoint hold; `part` "shadows" gives its shadow variants instead."""
+    live = row.state.get("live") if row.status in SERVING else None
+    if not live:
+        return []
+    ready = set(row.state.get("ready", []))
+    deployment = Deployment.of(row)
+    if deployment is None:
+        found = {one["VariantName"]: float(one["weight"]) for one in live.get(part, [])}
+        return _fleet(live, part, found, None, ready)
+    share, step, target = deployment.share, deployment.step, row.state["target"]
+    old = weights(live.get(part, []), 1.0 - share)
+    serving = _fleet(live, part, old, step.kept, ready)
+    if deployment.is_shifted:
+        new = weights(target.get(part, []), share)
+        serving += _fleet(target, part, new, step.fresh, ready)
+    return serving
+
+
+def _fleet(
+    target: Mapping[str, Any],
+    part: str,
+    weight: Mapping[str, float],
+    counts: Mapping[str, int] | None,
+    ready: set[str],
+) -> list[ServingVariant]:
+    found: list[ServingVariant] = []
+    for variant in target.get(part, []):
+        name, count = variant["VariantName"], int(variant["count"])
+        if counts is not None:
+            count = min(count, counts.get(name, 0))
+        instances = [instance_keys(target, variant, number) for number in range(count)]
+        able = [keys for keys in instances if all(key in ready for key in keys)]
+        found.append(ServingVariant(variant, weight[name], able, target["config"]))
+    return found

@@ -1,0 +1,80 @@
+"""Distances between examples and centres, and Lloyd's iterations over the data of all hosts."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from typing import Any
+
+import numpy as np
+from scipy.sparse import csr_matrix
+
+from clary.workloads.algorithms.first_party.hosts import Group
+
+CHUNK_ROWS = 16384
+
+
+def nearest(features: Any, centers: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+    """The closest centre of each row, and the square of its distance."""
+    wide = centers.astype(np.float64)
+    scores = features @ centers.T * np.float32(-2) + (wide**2).sum(axis=1).astype(np.float32)
+    labels = np.asarray(scores).argmin(axis=1)
+    if isinstance(features, np.ndarray):
+        # The difference itself: squares of long vectors would swallow a short distance.
+        gaps = features.astype(np.float64) - wide[labels]
+        return labels, np.einsum("ij,ij->i", gaps, gaps)
+    squares = np.asarray(features.multiply(features).sum(axis=1), dtype=np.float64).ravel()
+    inner = np.asarray(features.multiply(wide[labels]).sum(axis=1)).ravel()
+    return labels, np.maximum(squares - 2 * inner + (wide**2).sum(axis=1)[labels], 0.0)
+
+
+def sum_of_squares(features: Any, centers: np.ndarray) -> float:
+    """The sum of the squared distances of all rows to their closest centres."""
+    return float(sum(nearest(part, centers)[1].sum() for part in _parts(features)))
+
+
+def _parts(features: Any) -> Iterator[Any]:
+    for start in range(0, features.shape[0], CHUNK_ROWS):
+        yield features[start : start + CHUNK_ROWS]
+
+
+def lloyd(
+    group: Group, features: Any, centers: np.ndarray, *, iterations_max: int, tolerance: float
+) -> np.ndarray:
+    """Refine the centres until they move less than `tolerance` of the data's variance."""
+    limit = tolerance * _variance(group, features)
+    k, width = centers.shape
+    for _ in range(iterations_max):
+        totals = np.zeros((k, width + 1), dtype=np.float64)
+        for part in _parts(features):
+            labels, _ = nearest(part, centers)
+            count = len(labels)
+            chosen = csr_matrix(
+                (np.ones(count, dtype=np.float32), (labels, np.arange(count))), shape=(k, count)
+            )
+            product = chosen @ part
+            totals[:, :width] += product if isinstance(product, np.ndarray) else product.toarray()
+            totals[:, width] += np.bincount(labels, minlength=k)
+        totals = group.sum(totals)
+        filled = totals[:, width] > 0
+        moved = centers.astype(np.float64)
+        moved[filled] = totals[filled, :width] / totals[filled, width:]
+        shift = float(((moved - centers) ** 2).sum())
+        centers = moved.astype(np.float32)
+        if shift <= limit:
+            break
+    return centers
+
+
+def _variance(group: Group, features: Any) -> float:
+    """The mean of the columns' variances."""
+    width = features.shape[1]
+    sums = np.zeros((3, width), dtype=np.float64)
+    for part in _parts(features):
+        dense = isinstance(part, np.ndarray)
+        squares = part**2 if dense else part.multiply(part)
+        sums[0] += np.asarray(part.sum(axis=0), dtype=np.float64).ravel()
+        sums[1] += np.asarray(squares.sum(axis=0), dtype=np.float64).ravel()
+        sums[2] += part.shape[0]
+    sums = group.sum(sums)
+    count = max(sums[2, 0], 1.0)
+    return float(np.mean(np.maximum(sums[1] / count - (sums[0] / count) ** 2, 0.0)))
