@@ -139,6 +139,12 @@ def _gather(
                 files[prefix + segment] = within + name
 
 
+def _places(path: str) -> tuple[str, ...]:
+    """Where an object may lie. It moves aside while objects below its name exist, and back after: a reader that looks
+    at one place just before and at the other just after such a move must look again."""
+    return (path, path + FILE_SUFFIX) * 3
+
+
 class Tree:
     """Keys under one directory, which must exist. Callers hold the bucket's lock where they change it."""
 
@@ -149,7 +155,7 @@ class Tree:
     def open(self, key: str) -> tuple[int, os.stat_result, str] | None:
         """A descriptor of the key's regular file, its stat and its path; None when there is none."""
         path = f"{self.root}/{path_of_key(key)}"
-        for candidate in (path, path + FILE_SUFFIX):
+        for candidate in _places(path):
             try:
                 descriptor = os.open(candidate, OPEN_FLAGS)
             except (FileNotFoundError, IsADirectoryError):
@@ -166,7 +172,7 @@ class Tree:
 
     def find(self, key: str) -> tuple[os.stat_result, str] | None:
         path = f"{self.root}/{path_of_key(key)}"
-        for candidate in (path, path + FILE_SUFFIX):
+        for candidate in _places(path):
             try:
                 about = os.stat(candidate)
             except OSError as problem:

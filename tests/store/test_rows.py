@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import tempfile
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -42,11 +43,13 @@ class TestSqlite(StoreContract):
 
 
 @pytest.fixture(scope="module")
-def postgresql_url(tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
+def postgresql_url() -> Iterator[str]:
     programs = postgresql.binaries()
     if programs is None:
         pytest.skip("PostgreSQL is not installed (apt-get install postgresql)")
-    with postgresql.serving(tmp_path_factory.mktemp("postgresql"), programs) as url:
+    # Straight below /tmp: the server runs as another user, and its socket's path must be short.
+    kept = tempfile.TemporaryDirectory(prefix="clary-pg-", ignore_cleanup_errors=True)
+    with kept as folder, postgresql.serving(Path(folder), programs) as url:
         yield url
 
 
