@@ -35,6 +35,7 @@ from clary.images import catalogue
 from clary.images.image import Image
 from clary.model.service import Services
 from clary.reconcile.loop import Loop, Planned
+from clary.resources.inference import endpoint_alarms
 from clary.settings import Settings
 from clary.store import metric_data
 from clary.store.database import Store
@@ -112,6 +113,8 @@ class Server(Parts):
     def close(self) -> None:
         """Stop answering and deciding; the work that runs goes on under its runners."""
         self.listener.close()
+        self._hints.shutdown(socket.SHUT_RDWR)
+        self._hints.close()
         self.loop.close()
         self.chores.close()
         self.preparations.close()
@@ -151,11 +154,15 @@ class Server(Parts):
         def retention() -> int:
             return logs_groups.purge(self, self.clock())
 
+        def deployments() -> int:
+            return endpoint_alarms.watch_deployments(self, self.clock())
+
         def roll_up() -> int:
             return metric_data.roll_up(self.telemetry, self.clock())
 
         return [
             Chore("alarms", 10.0, alarms),
+            Chore("alarms of deployments", 5.0, deployments),
             Chore("log retention", 300.0, retention),
             Chore("metric roll-up", 300.0, roll_up),
         ]
@@ -193,7 +200,7 @@ def _open_store(settings: Settings, name: str, clock: Callable[[], float]) -> St
     return Store.open(url, settings.sqlite_synchronous, clock=clock)
 
 
-def _listen_for_hints(settings: Settings, wake: Callable[[], None]) -> threading.Thread:
+def _listen_for_hints(settings: Settings, wake: Callable[[], None]) -> socket.socket:
     """Runners send an empty datagram when they wrote something; each one shortens the loop's wait."""
     path = settings.run / "wake.sock"
     path.unlink(missing_ok=True)
@@ -203,12 +210,14 @@ def _listen_for_hints(settings: Settings, wake: Callable[[], None]) -> threading
 
     def listen() -> None:
         while True:
-            receiver.recv(64)
+            try:
+                receiver.recv(64)
+            except OSError:
+                return  # closed under us: that is how `close` ends this thread
             wake()
 
-    thread = threading.Thread(target=listen, name="hints", daemon=True)
-    thread.start()
-    return thread
+    threading.Thread(target=listen, name="hints", daemon=True).start()
+    return receiver
 
 
 def main() -> int:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -18,6 +19,8 @@ SPEC_VERSION = 1
 GRACE_SECONDS = 120
 CODE_PATH = "/opt/clary"
 PROCESSES_MAX = 4096
+# Where a machine's user says which authorities it trusts: uv and Python's ssl read these in a job too.
+CERTIFICATES = ("SSL_CERT_FILE", "SSL_CERT_DIR")
 
 
 @dataclass(frozen=True, slots=True)
@@ -120,14 +123,22 @@ def _program(settings: Settings, work: Work) -> dict[str, Any]:
     paths = [CODE_PATH, environment.get("PYTHONPATH", "")]
     environment["PYTHONPATH"] = ":".join(path for path in paths if path)
     packages = packages_for_jobs(settings)
-    environment = {**packages.environment, **environment}
+    certificates = _certificates()
+    environment = {**certificates, **packages.environment, **environment}
+    read_only = (*build.mounts(prefix), *packages.read_only, *certificates.values())
     return {
         "argv": list(work.argv),
         "environment": environment,
         "working_directory": work.working_directory,
         "prefix": str(prefix),
-        "read_only": [str(path) for path in (*build.mounts(prefix), *packages.read_only)],
+        "read_only": [str(path) for path in read_only],
         "writable": [str(path) for path in packages.writable],
         "code": str(code),
         "preload": list(work.image.preload),
     }
+
+
+def _certificates() -> dict[str, str]:
+    """Without these, a job behind a proxy of a company cannot install what its requirements name."""
+    places = {name: os.environ.get(name, "") for name in CERTIFICATES}
+    return {name: path for name, path in places.items() if path and Path(path).exists()}

@@ -32,6 +32,7 @@ class Preparations:
         self._progress: dict[str, str] = {}
         self._failures: dict[str, str] = {}
         self._guard = threading.Lock()
+        self._closing = threading.Event()
 
     def state_of(self, uris: Iterable[str]) -> Preparation:
         """The least ready of the images' environments."""
@@ -56,7 +57,8 @@ class Preparations:
             self._pool.submit(self._build, key, environment)
 
     def close(self) -> None:
-        self._pool.shutdown(wait=False, cancel_futures=True)
+        self._closing.set()
+        self._pool.shutdown(wait=True, cancel_futures=True)
 
     def _state_of(self, uri: str) -> Preparation:
         try:
@@ -80,7 +82,7 @@ class Preparations:
                 self._progress[key] = line
 
         try:
-            build.build(environment, self._settings, progress)
+            build.build(environment, self._settings, progress, stop=self._closing)
         except EnvironmentFailed as problem:
             self._failed(key, str(problem))
         except Exception as problem:

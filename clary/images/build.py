@@ -14,6 +14,7 @@ import os
 import shutil
 import subprocess
 import tempfile
+import threading
 import time
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -63,6 +64,7 @@ def build(
     settings: Settings,
     progress: Progress | None = None,
     timeout_seconds: float = BUILD_SECONDS_MAX,
+    stop: threading.Event | None = None,
 ) -> Path:
     """The prefix of the environment, made first if it is not there; raise EnvironmentFailed.
 
@@ -80,7 +82,7 @@ def build(
     with locked(place, deadline):
         if not is_built(environment, settings):
             _remove_half_built(place)
-            _build_into(place, environment, deadline, progress)
+            _build_into(place, environment, deadline, progress, stop)
     return place
 
 
@@ -112,12 +114,16 @@ def _remove_half_built(place: Path) -> None:
 
 
 def _build_into(
-    place: Path, environment: Environment, deadline: float, progress: Progress | None
+    place: Path,
+    environment: Environment,
+    deadline: float,
+    progress: Progress | None,
+    stop: threading.Event | None,
 ) -> None:
     started = time.monotonic()
     staging = Path(tempfile.mkdtemp(prefix=f".{place.name}-", dir=place.parent))
     try:
-        _install(staging, environment, deadline, progress)
+        _install(staging, environment, deadline, progress, stop)
         _check_imports(staging, environment, deadline)
         document = {
             **as_document(environment),
@@ -132,7 +138,11 @@ def _build_into(
 
 
 def _install(
-    staging: Path, environment: Environment, deadline: float, progress: Progress | None
+    staging: Path,
+    environment: Environment,
+    deadline: float,
+    progress: Progress | None,
+    stop: threading.Event | None,
 ) -> None:
     """A relocatable virtual environment, since the folder is renamed when it is whole."""
     executable = interpreters.find().executables.get(environment.python)
@@ -142,6 +152,7 @@ def _install(
         directory=staging,
         timeout_seconds=_left(deadline),
         progress=progress,
+        stop=stop,
     )
     if not environment.packages:
         return
@@ -151,6 +162,7 @@ def _install(
         directory=staging,
         timeout_seconds=_left(deadline),
         progress=progress,
+        stop=stop,
     )
 
 

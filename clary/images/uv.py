@@ -4,8 +4,10 @@ from __future__ import annotations
 
 import os
 import re
+import signal
 import subprocess
 import threading
+import time
 from collections import deque
 from collections.abc import Callable, Sequence
 from pathlib import Path
@@ -17,6 +19,7 @@ from clary.images.pip_configuration import variables_for_uv
 Progress = Callable[[str], None]
 
 LINES_KEPT = 20
+WATCH_SECONDS = 0.1
 _PASSWORD = re.compile(r"(?<=//)[^/@\s]+@")
 
 
@@ -30,8 +33,11 @@ def run(
     directory: Path,
     timeout_seconds: float,
     progress: Progress | None = None,
+    stop: threading.Event | None = None,
 ) -> list[str]:
     """Run uv in a folder and return the lines it printed; raise EnvironmentFailed if it fails.
+
+    `stop` ends it early, as a process that is about to end itself wants.
 
     The folder keeps uv from finding a project, and with it settings, above the caller's own.
     """
@@ -46,15 +52,18 @@ def run(
         errors="replace",
         start_new_session=True,
     )
-    expired = threading.Event()
+    ended, expired = threading.Event(), threading.Event()
+    deadline = time.monotonic() + timeout_seconds
 
-    def expire() -> None:
-        expired.set()
-        os.killpg(process.pid, 9)
+    def watch() -> None:
+        while not ended.wait(WATCH_SECONDS):
+            if time.monotonic() > deadline or (stop is not None and stop.is_set()):
+                expired.set()
+                os.killpg(process.pid, signal.SIGKILL)
+                return
 
-    timer = threading.Timer(timeout_seconds, expire)
-    timer.daemon = True
-    timer.start()
+    watcher = threading.Thread(target=watch, daemon=True)
+    watcher.start()
     lines: list[str] = []
     try:
         assert process.stdout is not None
@@ -65,12 +74,15 @@ def run(
                 progress(line)
         process.wait()
     finally:
-        timer.cancel()
+        ended.set()
+        watcher.join()
         if process.poll() is None:
             os.killpg(process.pid, 9)
             process.wait()
         if process.stdout:
             process.stdout.close()
+    if expired.is_set() and stop is not None and stop.is_set():
+        raise EnvironmentFailed(_told(arguments, lines, "was ended with Clary"))
     if expired.is_set():
         raise EnvironmentFailed(_told(arguments, lines, f"took more than {timeout_seconds:.0f} s"))
     if process.returncode:

@@ -46,7 +46,7 @@ Index("resources_arn", resources.c.arn)
 Index("resources_name", *_scope, resources.c.name, resources.c.id)
 Index("resources_created", *_scope, resources.c.created, resources.c.id)
 Index("resources_modified", *_scope, resources.c.modified, resources.c.id)
-Index("resources_status", *_scope, resources.c.status, resources.c.created, resources.c.id)
+Index("resources_status", *_scope, resources.c.status, resources.c.id)
 Index(
     "resources_due",
     resources.c.due,

@@ -17,7 +17,6 @@ from clary.model.service import Services
 ROOT = Path(__file__).parents[2]
 FILE_LINES_MAX = 600
 FUNCTION_LINES_MAX = 60
-LINE_CHARACTERS_MAX = 120  # ruff formats at 100; what it cannot break may stand a little over
 BANNED_NAMES = {"utils", "helpers", "common", "misc", "manager", "base"}
 # The kernel's folders must work for every kind, so they may name none.
 KINDLESS = ("engine", "reconcile", "gateway", "wire", "store")
@@ -70,16 +69,6 @@ def test_files_and_functions_stay_small() -> None:
     assert large == []
 
 
-def test_lines_fit_the_page() -> None:
-    long = [
-        where(path, number)
-        for path in (*sources(), *sources("tests"), *sources("benchmarks"), *sources("examples"))
-        for number, line in enumerate(path.read_text().splitlines(), 1)
-        if len(line) > LINE_CHARACTERS_MAX
-    ]
-    assert long == []
-
-
 def test_no_module_has_a_name_that_says_nothing() -> None:
     assert [where(path) for path in sources() if path.stem in BANNED_NAMES] == []
 
@@ -128,6 +117,8 @@ def test_tests_do_not_sleep_for_luck() -> None:
     """A wait has a condition: sleep may stand only inside a loop."""
     lucky: list[str] = []
     for path in sources("tests"):
+        if "scripts" in path.parts:
+            continue  # programs that tests run, which may take their time
         tree = ast.parse(path.read_text())
         loops = [node for node in ast.walk(tree) if isinstance(node, ast.While | ast.For)]
         inside = {id(child) for loop in loops for child in ast.walk(loop)}

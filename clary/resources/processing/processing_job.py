@@ -7,6 +7,7 @@ from typing import Any
 
 from clary.engine.call import Call, Parts
 from clary.engine.host_specs import Work, host_specs
+from clary.engine.quotas import require_instances
 from clary.engine.resource import Resource
 from clary.engine.s3_inputs import require_objects
 from clary.model.errors import NotImplementedException, ResourceInUse, ValidationException
@@ -30,6 +31,11 @@ def with_defaults(call: Call) -> None:
             source.setdefault("S3DataDistributionType", "FullyReplicated")
             source.setdefault("S3InputMode", "File")
             source.setdefault("S3CompressionType", "None")
+
+
+def instances_are_within_the_quota(call: Call) -> None:
+    cluster = call.input["ProcessingResources"]["ClusterConfig"]
+    require_instances(cluster["InstanceType"], cluster["InstanceCount"], "processing job")
 
 
 def names_are_given_once(call: Call) -> None:
@@ -200,6 +206,7 @@ processing_job = Resource(
     lifecycle=JOB,
     admits=(
         with_defaults,
+        instances_are_within_the_quota,
         names_are_given_once,
         local_paths_are_below_processing,
         inputs_are_of_s3,

@@ -7,6 +7,7 @@ from typing import Any
 
 from clary.engine.call import Call, Parts
 from clary.engine.host_specs import Work, host_specs
+from clary.engine.quotas import require_instances
 from clary.engine.resource import Resource
 from clary.engine.s3_inputs import require_objects
 from clary.images.image import UnknownImage
@@ -45,6 +46,13 @@ def instances_are_asked_for(call: Call) -> None:
     if "StoppingCondition" not in call.input:
         call.input["StoppingCondition"] = {}
     call.input["StoppingCondition"].setdefault("MaxRuntimeInSeconds", RUNTIME_SECONDS_DEFAULT)
+
+
+def instances_are_within_the_quota(call: Call) -> None:
+    config = call.input["ResourceConfig"]
+    groups = config.get("InstanceGroups") or [config]
+    for group in groups:
+        require_instances(group["InstanceType"], group.get("InstanceCount") or 1, "training job")
 
 
 def spot_waits_long_enough(call: Call) -> None:
@@ -260,11 +268,20 @@ training_job = Resource(
     admits=(
         algorithm_or_image_not_both,
         instances_are_asked_for,
+        instances_are_within_the_quota,
         spot_waits_long_enough,
         channels_are_named_once,
         input_objects_exist,
         with_metric_definitions,
     ),
+    filters={
+        "WarmPoolStatusEquals": lambda call, row, status: (
+            (row.document.get("WarmPoolStatus") or {}).get("Status") == status
+        ),
+        "TrainingPlanArnEquals": lambda call, row, arn: (
+            row.document["ResourceConfig"].get("TrainingPlanArn") == arn
+        ),
+    },
     missing=ValidationException("Requested resource not found."),
     taken=ResourceInUse(
         "Training job names must be unique within an AWS account and region, and a training job "
