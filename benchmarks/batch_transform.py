@@ -4,7 +4,8 @@ python benchmarks/batch_transform.py [--rows 1000000] [--concurrency 4] [--round
 
 The rows go as CSV through /invocations of a warm model server; the direct way reads, predicts and
 writes in the image's own environment, without a server, an object store or a job. The output must
-be the same, byte for byte.
+be the same, byte for byte. `processors` is the time that the job's and the server's processes had
+together: on a busy machine it says more than the clock does.
 """
 
 from __future__ import annotations
@@ -13,6 +14,7 @@ import argparse
 import contextlib
 import hashlib
 import io
+import os
 import re
 import subprocess
 import tarfile
@@ -20,6 +22,7 @@ import threading
 import time
 import uuid
 from collections.abc import Iterator
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
@@ -146,25 +149,52 @@ def warm_seconds(logs: Any, name: str) -> float:
     return next(float(one.group(1)) for one in told if one is not None)
 
 
+@dataclass
+class Usage:
+    """What the processes of an installation used: the most a runner held, and processor time by process."""
+
+    runner_mebibytes: int = 0
+    ticks: dict[int, int] = field(default_factory=dict)
+
+    @property
+    def processor_seconds(self) -> float:
+        return sum(self.ticks.values()) / os.sysconf("SC_CLK_TCK")
+
+
 @contextlib.contextmanager
-def peak_memory(home: str) -> Iterator[list[int]]:
-    """The most that any runner held while the block ran, in MiB."""
-    peak, ended = [0], threading.Event()
+def usage(home: str) -> Iterator[Usage]:
+    """The usage while the block runs; a process is known by its home in its command line or environment."""
+    found, before, ended = Usage(), processor_ticks(home), threading.Event()
 
     def watch() -> None:
-        while not ended.wait(0.05):
+        while not ended.wait(0.1):
+            for process, ticks in processor_ticks(home).items():
+                found.ticks[process] = ticks - before.get(process, 0)
             for lock in Path(home).glob("work/*/g*/*/runner.lock"):
                 with contextlib.suppress(OSError, ValueError, IndexError):
                     status = Path(f"/proc/{int(lock.read_text())}/status").read_text()
-                    peak[0] = max(peak[0], int(status.split("VmHWM:")[1].split()[0]) // 1024)
+                    held = int(status.split("VmHWM:")[1].split()[0]) // 1024
+                    found.runner_mebibytes = max(found.runner_mebibytes, held)
 
     thread = threading.Thread(target=watch)
     thread.start()
     try:
-        yield peak
+        yield found
     finally:
         ended.set()
         thread.join()
+
+
+def processor_ticks(home: str) -> dict[int, int]:
+    found: dict[int, int] = {}
+    for folder in Path("/proc").glob("[0-9]*"):
+        with contextlib.suppress(OSError, IndexError):
+            about = (folder / "cmdline").read_bytes() + (folder / "environ").read_bytes()
+            if home.encode() in about:
+                words = (folder / "stat").read_text().rpartition(") ")[2].split()
+                found[int(folder.name)] = int(words[11]) + int(words[12])
+    found.pop(os.getpid(), None)
+    return found
 
 
 def main() -> None:
@@ -184,7 +214,7 @@ def main() -> None:
         print(f"{rows:,} rows x 30 columns, {size / 1e6:.0f} MB, {options.concurrency} at a time")
         for _ in range(options.rounds):
             direct = float(python(DIRECT, str(folder)))
-            with peak_memory(peer.home) as peak:
+            with usage(peer.home) as used:
                 name, whole = transform(peer, options.concurrency)
             warm = warm_seconds(logs, name)
             wanted = hashlib.sha256((folder / "direct.csv").read_bytes()).hexdigest()
@@ -193,7 +223,8 @@ def main() -> None:
             print(
                 f"  transform {warm:6.2f} s {rows / warm:10,.0f} rows/s   whole job {whole:6.2f} s"
                 f"   direct {direct:6.2f} s {rows / direct:10,.0f} rows/s   ratio {direct / warm:4.2f}"
-                f"   runner {peak[0]} MiB   {'same bytes' if same else 'DIFFERENT BYTES'}"
+                f"   processors {used.processor_seconds:5.1f} s   runner {used.runner_mebibytes} MiB"
+                f"   {'same bytes' if same else 'DIFFERENT BYTES'}"
             )
             assert same
 

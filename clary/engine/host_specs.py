@@ -19,6 +19,7 @@ SPEC_VERSION = 1
 GRACE_SECONDS = 120
 CODE_PATH = "/opt/clary"
 PROCESSES_MAX = 4096
+UNLIMITED_SECONDS = 100 * 365 * 86_400  # of an endpoint's hosts
 # Where a machine's user says which authorities it trusts: uv and Python's ssl read these in a job too.
 CERTIFICATES = ("SSL_CERT_FILE", "SSL_CERT_DIR")
 
@@ -98,7 +99,7 @@ def _common(row: Row, parts: Parts, work: Work) -> dict[str, Any]:
         "metric_namespace": work.metric_namespace,
         "metric_dimensions": dict(work.metric_dimensions),
         "limits": {
-            "seconds": work.seconds_max,
+            "seconds": work.seconds_max or UNLIMITED_SECONDS,
             "memory_bytes": work.memory_bytes,
             "cpus": work.cpus,
             "processes": PROCESSES_MAX,

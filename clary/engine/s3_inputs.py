@@ -13,9 +13,10 @@ def require_objects(call: Call, uri: str) -> None:
     objects = call.parts.objects
     if objects.bucket(bucket) is not None and objects.list(bucket, key, limit=1).objects:
         return
+    role = call.input.get("RoleArn", "")
     raise ValidationException(
         f'No S3 objects found under S3 URL "{uri}" given in input data source. Please ensure that '
         f"the bucket exists in the selected region ({call.region}), that objects exist under that "
-        f'S3 prefix, and that the role "{call.input["RoleArn"]}" has "s3:ListBucket" permissions '
+        f'S3 prefix, and that the role "{role}" has "s3:ListBucket" permissions '
         f'on bucket "{bucket}".'
     )

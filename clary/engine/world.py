@@ -84,9 +84,9 @@ class EngineWorld:
         assert build_specs is not None, f"{row.kind} launches hosts but declares none"
         specs = build_specs(row, hosts, self._parts)
         for spec in specs:
-            program = spec["program"]
+            program = dict(spec["program"])  # hosts of one launch share it
             socket = self._executor.warm(Path(program["prefix"]), program.pop("preload"))
-            program["fork"] = {"socket": str(socket)}
+            spec["program"] = {**program, "fork": {"socket": str(socket)}}
         self._executor.launch(specs)
         self._watch(row, [host_directory(self._parts.settings, row, key) for key in hosts])
 

@@ -41,17 +41,7 @@ def run(
 
     The folder keeps uv from finding a project, and with it settings, above the caller's own.
     """
-    process = subprocess.Popen(
-        [uv.find_uv_bin(), *arguments],
-        cwd=directory,
-        env=_environment(),
-        stdin=subprocess.DEVNULL,
-        stdout=subprocess.PIPE,
-        stderr=subprocess.STDOUT,
-        text=True,
-        errors="replace",
-        start_new_session=True,
-    )
+    process = _start(arguments, directory)
     ended, expired = threading.Event(), threading.Event()
     deadline = time.monotonic() + timeout_seconds
 
@@ -88,6 +78,20 @@ def run(
     if process.returncode:
         raise EnvironmentFailed(_told(arguments, lines, f"failed with code {process.returncode}"))
     return lines
+
+
+def _start(arguments: Sequence[str], directory: Path) -> subprocess.Popen[str]:
+    return subprocess.Popen(
+        [uv.find_uv_bin(), *arguments],
+        cwd=directory,
+        env=_environment(),
+        stdin=subprocess.DEVNULL,
+        stdout=subprocess.PIPE,
+        stderr=subprocess.STDOUT,
+        text=True,
+        errors="replace",
+        start_new_session=True,
+    )
 
 
 def without_passwords(line: str) -> str:

@@ -76,7 +76,7 @@ def failure_reason(outcome: Mapping[str, Any], log_place: str) -> str:
     """FailureReason of one host's outcome, at most 1,024 characters."""
     text = str(outcome.get("failure") or "").strip()
     code = outcome.get("exit_code")
-    told = text if "exit code:" in text else f"{text}, exit code: {code}"
+    told = text if code is None or "exit code:" in text else f"{text}, exit code: {code}"
     if outcome.get("result") == "lost":
         reason = f"{_INTERNAL} The process that watched over the job ended without a trace. {text}"
     elif outcome.get("out_of_memory"):

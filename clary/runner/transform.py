@@ -11,8 +11,8 @@ from __future__ import annotations
 import time
 import zlib
 from collections import deque
-from collections.abc import Callable, Iterator
-from typing import NamedTuple
+from collections.abc import Iterator
+from typing import Callable, NamedTuple  # noqa: UP035 - the alias below is evaluated
 
 from .crew import Crew, Ticket
 from .data_processing import ProcessingFault, Processor

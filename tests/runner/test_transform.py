@@ -5,7 +5,6 @@ import json
 import re
 import socketserver
 import threading
-import time
 from collections.abc import Callable, Iterator
 from http.server import BaseHTTPRequestHandler
 from pathlib import Path
@@ -170,9 +169,10 @@ def test_parallel_answers_keep_the_order_of_their_records(
 ) -> None:
     lines = b"".join(b"%d\n" % number for number in range(40))
     put({"in/a.csv": lines})
+    never = threading.Event()
 
     def late_first(path: str, body: bytes, headers: dict[str, str]) -> tuple[int, bytes]:
-        time.sleep(0.02 if int(body) % 4 == 0 else 0)
+        never.wait(0.02 if int(body) % 4 == 0 else 0)
         return 200, body
 
     told, server, _ = transform(late_first, strategy="SingleRecord", concurrency=4)

@@ -155,7 +155,11 @@ def hosts(row: Row, keys: tuple[str, ...], parts: Parts) -> list[dict[str, Any]]
         },
     )
     transform = transform_of(row)
-    return [{**spec, "transform": transform} for spec in host_specs(row, keys, parts, work)]
+    # Each spec gets a program of its own: the launch takes members out of it.
+    return [
+        {**spec, "program": dict(spec["program"]), "transform": transform}
+        for spec in host_specs(row, keys, parts, work)
+    ]
 
 
 def environment(row: Row, image: Image) -> dict[str, str]:

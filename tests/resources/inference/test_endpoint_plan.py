@@ -7,6 +7,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
+import pytest
 from hypothesis import HealthCheck, settings
 from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, initialize, invariant, rule
@@ -14,7 +15,6 @@ from hypothesis.stateful import RuleBasedStateMachine, initialize, invariant, ru
 from clary.reconcile.lifecycles import ENDPOINT
 from clary.reconcile.loop import Loop, Planned
 from clary.reconcile.observations import Absent, Exited, Observation, Running, Unknown
-from clary.reconcile.seen import READY
 from clary.resources.inference.endpoint_deployment import Deployment, begun
 from clary.resources.inference.endpoint_fleets import serving_variants
 from clary.resources.inference.endpoint_hosts import host_keys, variant_of
@@ -109,6 +109,9 @@ class EndpointMachine(RuleBasedStateMachine):
         self.dies_at = ""
         self.disturbed = False  # a host of the old fleet has crashed: less than all may serve
         self.alarm = False
+        self.expected = (
+            ""  # the configuration that serves in the end, as long as nothing goes wrong
+        )
         self.new_process()
 
     def new_process(self) -> None:
@@ -162,10 +165,13 @@ class EndpointMachine(RuleBasedStateMachine):
         row = self.row
         if row is None or row.status != "InService":
             return
+        live = set(host_keys(row.state["live"]))
+        self.disturbed = not live <= {key for _, key in self.world.ready}
         attempts = row.state.get("attempts", 0)
         revision = row.state["live"]["revision"] + 1 + attempts
         if breaks:
             self.world.broken.add(revision)
+        self.expected = "" if breaks or self.alarm else f"config-{revision}"
         row.state |= {
             "attempts": attempts + 1,
             "target": self.target(revision, counts),
@@ -184,9 +190,10 @@ class EndpointMachine(RuleBasedStateMachine):
         row.status, row.due = "Updating", self.now
         self.store.rows.update(row)
 
-    @rule(alarm=st.booleans())
+    @rule(alarm=st.sampled_from([False, False, True]))
     def alarm_changes(self, alarm: bool) -> None:
         self.alarm = alarm
+        self.expected = "" if alarm else self.expected
         self.look_at_alarms()
 
     def look_at_alarms(self) -> None:
@@ -201,6 +208,11 @@ class EndpointMachine(RuleBasedStateMachine):
         row.due = self.now
         self.store.rows.update(row, touch=False)
 
+    @rule(seconds=st.sampled_from([1.0, 11.0, 31.0]))
+    def more_time_passes(self, seconds: float) -> None:
+        for _ in range(4):
+            self.time_passes(seconds)
+
     @rule(seconds=st.sampled_from([0.1, 1.0, 11.0, 61.0]))
     def time_passes(self, seconds: float) -> None:
         self.now += seconds
@@ -208,13 +220,16 @@ class EndpointMachine(RuleBasedStateMachine):
         self.look_at_alarms()
         self.turn()
 
-    @rule(number=st.integers(0, 9))
+    @rule(number=st.integers(0, 30))
     def host_crashes(self, number: int) -> None:
+        if number > 9:
+            return
         running = sorted(key for (_, key), host in self.world.hosts.items() if host.running)
         row = self.row
         if row is None or not running:
             return
         key = running[number % len(running)]
+        self.expected = ""
         self.disturbed = self.disturbed or key in host_keys(row.state.get("live"))
         self.world.end(row.id, key, "failure", self.now)
 
@@ -224,18 +239,20 @@ class EndpointMachine(RuleBasedStateMachine):
         self.now += 0.5
         self.turn()
 
-    @rule()
-    def lose_contact(self) -> None:
-        if self.row is not None:
+    @rule(lost=st.sampled_from([False, False, True]))
+    def lose_contact(self, lost: bool) -> None:
+        if lost and self.row is not None:
             self.world.unseen.add(self.row.id)
+            self.expected = ""  # it may take longer than it is given
 
     @rule()
     def regain_contact(self) -> None:
         self.world.unseen.clear()
 
-    @rule(refuse=st.booleans())
+    @rule(refuse=st.sampled_from([False, False, True]))
     def launching_fails(self, refuse: bool) -> None:
         self.world.refuses_to_launch = refuse
+        self.expected = "" if refuse else self.expected
 
     @rule(go=st.sampled_from([False, False, False, True]))
     def delete(self, go: bool) -> None:
@@ -288,7 +305,7 @@ class EndpointMachine(RuleBasedStateMachine):
         self.world.unseen.clear()
         self.world.refuses_to_launch = False
         self.dies_at, self.alarm = "", False
-        for _ in range(60):
+        for _ in range(80):
             self.time_passes(13.0)
         row = self.row
         running = sorted(key for (_, key), host in self.world.hosts.items() if host.running)
@@ -296,6 +313,7 @@ class EndpointMachine(RuleBasedStateMachine):
             assert running == []
             return
         assert row.status == "InService", (row.status, row.state)
+        assert self.expected in ("", row.state["live"]["config"]), row.document
         assert running == sorted(host_keys(row.state["live"])), row.state
         assert row.state["ready"] == running and not row.state.get("leaving"), row.state
         assert sorted(row.state["hosts"]) == running
@@ -303,9 +321,104 @@ class EndpointMachine(RuleBasedStateMachine):
 
 TestEndpoints = EndpointMachine.TestCase
 TestEndpoints.settings = settings(
-    max_examples=40,
+    max_examples=30,
     stateful_step_count=25,
     deadline=None,
     suppress_health_check=[HealthCheck.too_slow, HealthCheck.data_too_large],
 )
-assert READY.status == "ready"
+
+
+class Alone:
+    """One endpoint in a world where a test decides what happens, told turn by turn."""
+
+    def __init__(self, counts: tuple[int, int] = (2, 1)) -> None:
+        self.machine = EndpointMachine()
+        self.machine.create(counts)
+
+    def told(self, seconds: float) -> tuple[str, dict[str, float], list[str]]:
+        """Status, traffic by revision and the hosts that run, after some seconds in steps of one."""
+        for _ in range(int(seconds)):
+            self.machine.time_passes(1.0)
+        row = self.machine.row
+        assert row is not None
+        traffic: dict[str, float] = {}
+        for one in serving_variants(row):
+            traffic[one.config] = round(traffic.get(one.config, 0.0) + one.weight, 6)
+        hosts = self.machine.world.hosts.items()
+        return row.status, traffic, sorted(key for (_, key), host in hosts if host.running)
+
+
+@pytest.fixture
+def alone():
+    made: list[Alone] = []
+
+    def make(counts: tuple[int, int] = (2, 1)) -> Alone:
+        made.append(Alone(counts))
+        return made[-1]
+
+    yield make
+    for one in made:
+        one.machine.teardown()
+
+
+OLD = ["A-r1-i0", "A-r1-i1", "B-2-r1-i0"]
+NEW = ["A-r2-i0", "A-r2-i1", "B-2-r2-i0"]
+
+
+def test_a_canary_takes_its_part_first_and_the_old_fleet_goes_last(alone):
+    endpoint = alone()
+    endpoint.machine.update("canary", (2, 1), False)
+    status, traffic, running = endpoint.told(6)
+    assert (status, traffic) == ("Updating", {"config-1": 0.75, "config-2": 0.25})
+    assert running == sorted(OLD + NEW)
+    status, traffic, running = endpoint.told(33)
+    assert (status, traffic) == ("Updating", {"config-1": 0.0, "config-2": 1.0})
+    assert running == sorted(OLD + NEW)
+    status, traffic, running = endpoint.told(45)
+    assert (status, traffic, running) == ("InService", {"config-2": 2.0}, NEW)
+
+
+def test_an_alarm_while_baking_sends_all_traffic_back(alone):
+    endpoint = alone()
+    endpoint.machine.update("canary", (2, 1), False)
+    endpoint.told(10)
+    endpoint.machine.alarm_changes(True)
+    status, traffic, _ = endpoint.told(2)
+    assert (status, traffic) == ("InService", {"config-1": 2.0})
+    assert "in ALARM: errors" in endpoint.machine.row.document["FailureReason"]
+    endpoint.machine.alarm_changes(False)
+    assert endpoint.told(10)[2] == OLD
+
+
+def test_rolling_never_has_less_than_the_old_fleet(alone):
+    endpoint = alone((3, 1))
+    endpoint.machine.update("rolling", (3, 1), False)
+    least = 4
+    for _ in range(200):
+        status, _, _ = endpoint.told(1)
+        row = endpoint.machine.row
+        least = min(least, sum(len(one.instances) for one in serving_variants(row)))
+        if status == "InService":
+            break
+    assert status == "InService" and row.state["live"]["config"] == "config-2"
+    assert least >= 4
+
+
+def test_a_fleet_that_does_not_come_up_leaves_the_old_one_serving(alone):
+    endpoint = alone()
+    endpoint.machine.update("all at once", (2, 1), True)
+    status, traffic, _ = endpoint.told(8)
+    assert (status, traffic) == ("InService", {"config-1": 2.0})
+    assert "did not pass the ping health check" in endpoint.machine.row.document["FailureReason"]
+    assert endpoint.told(5)[2] == OLD
+
+
+def test_an_instance_that_is_wanted_again_while_it_leaves_is_started_anew(alone):
+    endpoint = alone()
+    endpoint.machine.resize((1, 1))
+    endpoint.told(2)
+    endpoint.machine.resize((2, 1))
+    assert endpoint.machine.row.status == "Updating"
+    status, _, running = endpoint.told(12)
+    assert (status, running) == ("InService", OLD)
+    assert sum(len(one.instances) for one in serving_variants(endpoint.machine.row)) == 3

@@ -1,0 +1,213 @@
+"""Built-in algorithms, submit to Completed, beside the best loader and the library called directly.
+
+python benchmarks/algorithms.py [--rows 2000000] [--rounds 2] [--algorithms kmeans,pca] [--formats csv]
+
+Both sides read the same files, interleaved. The direct side is timed from the opened file to the
+fitted model, without the start of Python and its imports: it is the limit, not a peer. The peak
+memory of the algorithm is that of its program run alone on the same file.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import os
+import statistics
+import subprocess
+import sys
+import tempfile
+import time
+import uuid
+from pathlib import Path
+
+import numpy
+import peers
+import pyarrow
+from pyarrow import csv
+
+from clary.images import build, catalogue
+from clary.settings import Settings
+from clary.workloads.formats import recordio_protobuf
+
+REGISTRY = "382416733822.dkr.ecr.us-east-1.amazonaws.com"
+BUCKET = "sagemaker-us-east-1-123456789012"
+FEATURES = 50
+ROWS_AT_ONCE = 100_000
+JOB_SECONDS_MAX = 3600
+ALGORITHMS = {
+    "linear-learner": {"predictor_type": "binary_classifier"},
+    "kmeans": {"feature_dim": str(FEATURES), "k": "10"},
+    "pca": {"feature_dim": str(FEATURES), "num_components": "10", "mini_batch_size": "5000"},
+}
+CONTENT_TYPES = {
+    "csv": "text/csv;label_size=1",
+    "recordio": "application/x-recordio-protobuf",
+}
+
+# The limit: polars for CSV, rows sliced by their stride for RecordIO, scikit-learn on the matrix.
+DIRECT = """
+import sys, time, struct
+import numpy, polars
+from sklearn.linear_model import LogisticRegression
+from sklearn.cluster import KMeans
+from sklearn.decomposition import PCA
+name, path, features = sys.argv[1], sys.argv[2], int(sys.argv[3])
+started = time.perf_counter()
+if path.endswith(".csv"):
+    schema = {f"c{at}": polars.Float32 for at in range(features + 1)}
+    table = polars.read_csv(path, has_header=False, schema=schema).to_numpy()
+    labels, rows = table[:, 0], numpy.ascontiguousarray(table[:, 1:])
+else:
+    data = numpy.fromfile(path, dtype=numpy.uint8)
+    length = struct.unpack_from("<I", data, 4)[0]
+    stride = 8 + length + (-length % 4)
+    data = data.reshape(-1, stride)
+    first = bytes(data[0])
+    at = first.index(struct.pack("<B", 10) + b"\\xc8\\x01") + 3
+    rows = numpy.ascontiguousarray(data[:, at : at + 4 * features]).view("<f4")
+    labels = numpy.ascontiguousarray(data[:, 8 + length - 4 : 8 + length]).view("<f4")[:, 0]
+loaded = time.perf_counter()
+if name == "linear-learner":
+    LogisticRegression().fit(rows, labels)
+elif name == "kmeans":
+    KMeans(10, n_init=1, random_state=0).fit(rows)
+else:
+    PCA(10, svd_solver="covariance_eigh").fit(rows)
+print(loaded - started, time.perf_counter() - loaded)
+"""
+
+
+def write_data(folder: Path, rows: int) -> dict[str, Path]:
+    """Ten clouds with a label that depends on the features, in both formats."""
+    random = numpy.random.default_rng(0)
+    centers = random.normal(scale=1.5, size=(10, FEATURES))
+    weights = random.normal(scale=0.3, size=FEATURES)
+    paths = {"csv": folder / "data.csv", "recordio": folder / "data.pbr"}
+    with paths["csv"].open("wb") as plain, paths["recordio"].open("wb") as records:
+        for start in range(0, rows, ROWS_AT_ONCE):
+            count = min(ROWS_AT_ONCE, rows - start)
+            features = (
+                random.normal(size=(count, FEATURES)) + centers[random.integers(10, size=count)]
+            )
+            noise = random.logistic(size=count)
+            labels = (features @ weights + noise > 0).astype(numpy.float32)
+            narrow = features.astype(numpy.float32)
+            columns = [labels, *numpy.round(narrow.T, 6)]
+            table = pyarrow.table({str(at): column for at, column in enumerate(columns)})
+            csv.write_csv(table, plain, csv.WriteOptions(include_header=False))
+            records.write(recordio_protobuf.write_records(narrow, labels))
+    return paths
+
+
+def job_seconds(client, name: str, kind: str) -> float:
+    job = f"{name}-{uuid.uuid4().hex[:20]}"
+    started = time.perf_counter()
+    client.create_training_job(
+        TrainingJobName=job,
+        RoleArn=peers.ROLE,
+        AlgorithmSpecification={
+            "TrainingImage": f"{REGISTRY}/{name}:1",
+            "TrainingInputMode": "File",
+        },
+        HyperParameters=ALGORITHMS[name],
+        InputDataConfig=[
+            {
+                "ChannelName": "train",
+                "ContentType": CONTENT_TYPES[kind],
+                "DataSource": {
+                    "S3DataSource": {
+                        "S3DataType": "S3Prefix",
+                        "S3Uri": f"s3://{BUCKET}/algorithms/{kind}/",
+                    }
+                },
+            }
+        ],
+        OutputDataConfig={"S3OutputPath": f"s3://{BUCKET}/out"},
+        ResourceConfig={"InstanceType": "ml.m5.large", "InstanceCount": 1, "VolumeSizeInGB": 30},
+        StoppingCondition={"MaxRuntimeInSeconds": JOB_SECONDS_MAX},
+    )
+    while True:
+        answer = client.describe_training_job(TrainingJobName=job)
+        if answer["TrainingJobStatus"] != "InProgress":
+            break
+        time.sleep(0.02)
+    assert answer["TrainingJobStatus"] == "Completed", answer.get("FailureReason")
+    return time.perf_counter() - started
+
+
+def direct_seconds(python: str, name: str, path: Path) -> tuple[float, float]:
+    """Loading and fitting."""
+    ended = subprocess.run(
+        [python, "-c", DIRECT, name, str(path), str(FEATURES)],
+        check=True,
+        capture_output=True,
+        text=True,
+    )
+    load, fit = map(float, ended.stdout.split())
+    return load, fit
+
+
+def peak_megabytes(python: str, name: str, kind: str, path: Path, folder: Path) -> float:
+    """The peak resident memory of the program on this file."""
+    base = folder / uuid.uuid4().hex
+    for place in ("input/config", "input/data/train", "model", "output/data"):
+        (base / place).mkdir(parents=True)
+    os.link(path, base / "input/data/train" / path.name)
+    described = {"train": {"ContentType": CONTENT_TYPES[kind], "TrainingInputMode": "File"}}
+    config = base / "input/config"
+    (config / "hyperparameters.json").write_text(json.dumps(ALGORITHMS[name]))
+    (config / "inputdataconfig.json").write_text(json.dumps(described))
+    root = Path(__file__).parents[1]
+    process = subprocess.Popen(
+        [python, "-m", "clary.workloads.algorithms", name, "train"],
+        env={**os.environ, "SAGEMAKER_BASE_DIR": str(base), "PYTHONPATH": str(root)},
+        stdout=subprocess.DEVNULL,
+    )
+    _, status, used = os.wait4(process.pid, 0)
+    process.returncode = os.waitstatus_to_exitcode(status)
+    assert process.returncode == 0, f"{name} on {kind} ended with {process.returncode}"
+    return used.ru_maxrss / 1024
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("--rows", type=int, default=2_000_000)
+    parser.add_argument("--rounds", type=int, default=2)
+    parser.add_argument("--algorithms", default=",".join(ALGORITHMS))
+    parser.add_argument("--formats", default=",".join(CONTENT_TYPES))
+    options = parser.parse_args()
+    settings = Settings.load()
+    image = catalogue.resolve(f"{REGISTRY}/kmeans:1", settings)
+    python = str(build.build(image.environment, settings) / "bin" / "python")
+    names, kinds = options.algorithms.split(","), options.formats.split(",")
+    with tempfile.TemporaryDirectory() as temporary, peers.clary() as peer:
+        folder = Path(temporary)
+        paths = write_data(folder, options.rows)
+        s3 = peer.client("s3")
+        s3.create_bucket(Bucket=BUCKET)
+        for kind in kinds:
+            s3.upload_file(str(paths[kind]), BUCKET, f"algorithms/{kind}/{paths[kind].name}")
+        client = peer.client("sagemaker")
+        matrix = options.rows * FEATURES * 4 / 1e6
+        print(f"{options.rows} rows x {FEATURES}: {matrix:.0f} MB as float32; medians of seconds")
+        print(f"{'':<27}{'load':>7}{'fit':>7}{'job':>8}{'ratio':>7}{'peak MB':>9}{'x data':>7}")
+        for name in names:
+            for kind in kinds:
+                jobs, loads, fits = [], [], []
+                job_seconds(client, name, kind)  # the first one of an image warms its parent
+                for _ in range(options.rounds):
+                    jobs.append(job_seconds(client, name, kind))
+                    load, fit = direct_seconds(python, name, paths[kind])
+                    loads.append(load)
+                    fits.append(fit)
+                job, load, fit = (statistics.median(one) for one in (jobs, loads, fits))
+                peak = peak_megabytes(python, name, kind, paths[kind], folder)
+                print(
+                    f"{name + ', ' + kind:<27}{load:>7.2f}{fit:>7.2f}{job:>8.2f}"
+                    f"{job / (load + fit):>7.2f}{peak:>9.0f}{peak / matrix:>7.2f}",
+                    flush=True,
+                )
+
+
+if __name__ == "__main__":
+    sys.exit(main())
