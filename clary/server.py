@@ -13,7 +13,7 @@ from collections.abc import Callable
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 
-from clary.companions import cloudwatch_alarms, logs_groups
+from clary.companions import application_autoscaling, cloudwatch_alarms, logs_groups
 from clary.engine.call import Parts
 from clary.engine.chores import Chore, Chores
 from clary.engine.preparations import Preparations
@@ -157,12 +157,16 @@ class Server(Parts):
         def deployments() -> int:
             return endpoint_alarms.watch_deployments(self, self.clock())
 
+        def scaling() -> int:
+            return application_autoscaling.scale_all(self, self.clock())
+
         def roll_up() -> int:
             return metric_data.roll_up(self.telemetry, self.clock())
 
         return [
             Chore("alarms", 10.0, alarms),
             Chore("alarms of deployments", 5.0, deployments),
+            Chore("application autoscaling", 10.0, scaling),
             Chore("log retention", 300.0, retention),
             Chore("metric roll-up", 300.0, roll_up),
         ]

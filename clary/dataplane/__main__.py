@@ -8,16 +8,17 @@ import sys
 import time
 from typing import TYPE_CHECKING, Any
 
+from clary.dataplane.async_runs import ObjectStore
+from clary.dataplane.endpoint_roles import EndpointRoles
+from clary.dataplane.gate import Gate
 from clary.dataplane.objects.app import ObjectsApp
 from clary.dataplane.process import run
 from clary.identity.authenticate import Authenticator
 from clary.identity.authorise import Authoriser
-from clary.identity.principals import Principal
 from clary.identity.sealing import install_key
 from clary.settings import Settings
 from clary.store.database import Store
 from clary.store.objects import Objects
-from clary.wire.http import Request
 
 if TYPE_CHECKING:
     from clary.dataplane.objects.external import ExternalApp
@@ -34,17 +35,14 @@ def main() -> int:
         return 1
     url = settings.database_url or f"sqlite:///{settings.home / 'clary.db'}"
     store = Store.open(url, settings.sqlite_synchronous)
-    authenticator = Authenticator(store, settings, install_key(settings.home), time.time)
+    key = install_key(settings.home)
+    authenticator = Authenticator(store, settings, key, time.time)
     authoriser = Authoriser(store, settings, time.time)
-
-    def gatekeeper(request: Request, *, action: str, resource: str) -> Principal:
-        principal = authenticator.authenticate(request).principal
-        authoriser.authorise(principal, action, resource, status=403)
-        return principal
-
+    gate = Gate(store, settings.account, key, authenticator, authoriser, time.time)
+    roles = EndpointRoles(store, settings.account, key, authoriser, time.time)
     objects = objects_app(settings, authenticator, authoriser)
     try:
-        return run(settings, gatekeeper, objects)
+        return run(settings, gate, objects, store=object_store(settings), roles=roles)
     finally:
         objects.close()
         store.close()
@@ -70,6 +68,16 @@ def objects_app(
     folder = settings.home / "objects"
     objects = Objects(folder, region=settings.region, durable=settings.objects_durable)
     return ObjectsApp(objects, **common)
+
+
+def object_store(settings: Settings) -> ObjectStore:
+    """Where captured data and the results of asynchronous invocations go."""
+    if settings.object_store_url:
+        from clary.store.external_objects import ExternalEndpoint, ExternalObjects
+
+        return ExternalObjects(ExternalEndpoint.load(settings.object_store_url, os.environ))
+    folder = settings.home / "objects"
+    return Objects(folder, region=settings.region, durable=settings.objects_durable)
 
 
 def wait_for_control(settings: Settings) -> bool:

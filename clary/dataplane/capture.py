@@ -101,7 +101,8 @@ class Captures:
             return
         size = len(body) + len(answer) + RECORD_OVERHEAD_BYTES
         if self._store is None or self._waiting_bytes + size > WAITING_BYTES_MAX:
-            self.dropped += 1
+            with self._guard:
+                self.dropped += 1
             return
         key = (route.arn, variant, settings)
         batch = self._batches.get(key)
@@ -140,6 +141,7 @@ class Captures:
         """Write everything that waits, and wait until it is written."""
         for key in list(self._batches):
             self._hand_over(key)
+        self._store = None  # what comes now comes too late
         await asyncio.to_thread(self._writer.shutdown)
         self._report()
 
@@ -150,17 +152,17 @@ class Captures:
 
     def _hand_over(self, key: tuple[str, str, CaptureSettings]) -> None:
         batch = self._batches.pop(key)
-        self._writer.submit(self._write, batch)
+        if self._store is not None:
+            self._writer.submit(self._write, self._store, batch)
 
-    def _write(self, batch: _Batch) -> None:
+    def _write(self, store: Store, batch: _Batch) -> None:
         """Run in the thread: one object for each hour that the records are of."""
-        assert self._store is not None
         try:
             hours: dict[int, list[Record]] = {}
             for record in batch.records:
                 hours.setdefault(int(record.time // 3600), []).append(record)
             for records in hours.values():
-                self._put(self._store, batch, records)
+                self._put(store, batch, records)
         finally:
             with self._guard:
                 self._waiting_bytes -= batch.size

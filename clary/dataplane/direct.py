@@ -27,13 +27,27 @@ log = logging.getLogger(__name__)
 START = b"POST /endpoints/"
 HEAD_BYTES_MAX = 16 * 1024
 BODY_BYTES_MAX = 64 * 1024  # larger ones are counted against the memory of all bodies together
-NAMES_REMEMBERED_MAX = 4096
+REMEMBERED_MAX = 4096
+LINE_REMEMBERED_MAX = 256
 CLOSE = b"connection: close\r\n"
 
 _REQUEST_LINE = re.compile(
-    r"POST (/endpoints/([a-zA-Z0-9](?:-*[a-zA-Z0-9]){0,62})/invocations) HTTP/1\.1"
+    r"POST (/endpoints/([a-zA-Z0-9](?:-*[a-zA-Z0-9]){0,62})/invocations) HTTP/1\.1\r"
 )
 _NAME = re.compile(r"[!#$%&'*+\-.^_`|~0-9A-Za-z]+")
+# Headers of which a client's next request has the same line.
+_REPEATED = frozenset(
+    (
+        *("host", "user-agent", "accept", "accept-encoding", "content-type", "content-length"),
+        *("connection", "amz-sdk-request"),
+    )
+)
+_EXPECTED = _REPEATED | frozenset(
+    (
+        *("authorization", "x-amz-date", "x-amz-content-sha256", "x-amz-security-token"),
+        *("amz-sdk-invocation-id", "x-amzn-sagemaker-inference-id"),
+    )
+)
 # The meaning of these reaches beyond one header, so the framework reads them.
 _LEFT_TO_OTHERS = frozenset(("transfer-encoding", "expect", "upgrade", "proxy-connection"))
 
@@ -66,26 +80,26 @@ class DirectInvocations:
 
     def __init__(self, invocations: Invocations) -> None:
         self.invocations = invocations
-        self._names: dict[str, str] = {}  # of headers, as sent: in lower case
+        self._targets: dict[str, tuple[str, str]] = {}
+        self._lines: dict[str, tuple[str, str]] = {}  # headers that clients send again and again
 
     def parse(self, data: bytes) -> Call | None:
         """The call that `data` begins with; its body may not be complete."""
         end = data.find(b"\r\n\r\n", 0, HEAD_BYTES_MAX)
         if end < 0:
             return None
-        lines = data[:end].decode("latin-1").split("\r\n")
-        found = _REQUEST_LINE.fullmatch(lines[0])
-        # One search for all control characters, be it a bare line feed or a tab.
-        if found is None or not "".join(lines).isprintable():
+        # One byte is found much faster than two: every line keeps its carriage return.
+        lines = data[: end + 1].decode("latin-1").split("\n")
+        target = self._targets.get(lines[0]) or self._target(lines[0])
+        if target is None:
             return None
         headers: dict[str, str] = {}
-        names = self._names
+        known = self._lines
         for line in lines[1:]:
-            name, _, value = line.partition(":")
-            key = names.get(name) or self._learn(name)
-            if not key or key in headers:
+            pair = known.get(line) or self._header(line)
+            if pair is None or pair[0] in headers:
                 return None
-            headers[key] = value.strip(" ")
+            headers[pair[0]] = pair[1]
         length = headers.get("content-length", "")
         if not length.isascii() or not length.isdigit() or len(length) > 6:
             return None
@@ -95,7 +109,7 @@ class DirectInvocations:
         scope = scope_of(_credential(headers.get("authorization", "")))
         if scope is None or scope.service != "sagemaker":
             return None
-        return Call(found[1], found[2], scope.region, headers, end + 4, size)
+        return Call(*target, scope.region, headers, end + 4, size)
 
     def answer(self, call: Call, body: bytes, peer: str, client: Client) -> None:
         """Answer a call; the client is told once, now or later."""
@@ -117,20 +131,39 @@ class DirectInvocations:
             text = "The request failed inside Clary; see the log of the door."
             client.reply(_error(call, InternalFailure(text)))
 
-    def _learn(self, name: str) -> str:
-        """The lower case of a header's name; empty if it is not a name."""
-        if not _NAME.fullmatch(name):
-            return ""
-        if len(self._names) >= NAMES_REMEMBERED_MAX:
-            self._names.clear()
-        lower = self._names[name] = name.lower()
-        return lower
+    def _target(self, line: str) -> tuple[str, str] | None:
+        """The path and the endpoint's name in a request line."""
+        found = _REQUEST_LINE.fullmatch(line)
+        if found is None:
+            return None
+        if len(self._targets) >= REMEMBERED_MAX:
+            self._targets.clear()
+        target = self._targets[line] = (found[1], found[2])
+        return target
+
+    def _header(self, line: str) -> tuple[str, str] | None:
+        """Name in lower case and value; None where the line is not plainly a header's.
+
+        Control characters, bare line feeds among them, are not printable; nor are tabs.
+        """
+        name, colon, value = line[:-1].partition(":")
+        lower = name.lower()
+        if not colon or not line.endswith("\r") or not value.isprintable():
+            return None
+        if lower not in _EXPECTED and not _NAME.fullmatch(name):
+            return None
+        pair = (lower, value.strip(" "))
+        if lower in _REPEATED and len(line) <= LINE_REMEMBERED_MAX:
+            if len(self._lines) >= REMEMBERED_MAX:
+                self._lines.clear()
+            self._lines[line] = pair
+        return pair
 
 
 def _credential(authorization: str) -> str:
     """The scope that a signature names: AWS4-HMAC-SHA256 Credential=<scope>, SignedHeaders=..."""
-    _, _, rest = authorization.partition("Credential=")
-    return rest.partition(",")[0].strip()
+    start = authorization.find("Credential=") + len("Credential=")
+    return authorization[start : authorization.find(",", start)].strip()
 
 
 def _success(call: Call, invocation: Invocation, head: AnswerHead, content: bytes) -> bytes:

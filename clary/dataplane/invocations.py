@@ -37,7 +37,9 @@ from clary.model.errors import ApiError
 from clary.wire.http import Request
 
 PAYLOAD_BYTES_MAX = 6 * 1024 * 1024
-SERVING_STATUSES = frozenset(("InService", "Updating", "SystemUpdating", "RollingBack"))
+SERVING_STATUSES = frozenset(
+    ("InService", "Updating", "SystemUpdating", "RollingBack", "UpdateRollbackFailed")
+)
 TARGET_VARIANT = "x-amzn-sagemaker-target-variant"
 ACTIONS = {
     b"invocations": "InvokeEndpoint",

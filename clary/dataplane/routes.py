@@ -78,7 +78,9 @@ class EndpointRoute:
         object.__setattr__(self, "able", able)
 
     def variant(self, name: str) -> Variant | None:
-        return next((variant for variant in self.variants if variant.name == name), None)
+        """The variant of a name; of an endpoint between two fleets, the one that has more traffic."""
+        named = [variant for variant in self.variants if variant.name == name]
+        return max(named, key=lambda one: (bool(one.instances), one.weight), default=None)
 
 
 class RoutingTable:

@@ -121,14 +121,14 @@ def run(exported: dict[str, str], tmp_path: Path) -> Run:
 
 @pytest.fixture
 def journey(run: Run) -> Callable[..., str]:
-    """Run a script of `scripts/` to its good end and return what it printed."""
+    """Run a script of `scripts/` to its good end and return what it printed, on either stream."""
 
     def journey(name: str, script: str, *words: str) -> str:
         answer = run(name, "python", str(SCRIPTS / script), *words)
         told = f"{answer.stdout[-6000:]}\n--- stderr ---\n{answer.stderr[-6000:]}"
         assert answer.returncode == 0, told
         assert answer.stdout.rstrip().endswith("done"), told
-        return answer.stdout
+        return f"{answer.stderr}\n{answer.stdout}"
 
     return journey
 

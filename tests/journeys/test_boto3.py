@@ -213,6 +213,25 @@ def test_an_unknown_image_is_named_in_the_reason(client):
     assert "a-team-image" in job["FailureReason"]
 
 
+@pytest.mark.xfail(
+    strict=True,
+    reason="A job's environment is mounted read-only, so `pip install` in it fails: it needs a layer of its own.",
+)
+def test_a_script_may_install_packages_itself(client):
+    """FrameworkProcessor and ModelTrainer install requirements so: `python -m pip install` inside the job."""
+    sagemaker, name = client("sagemaker"), unique("pip")
+    bucket_of(client("s3"))
+    code = (
+        "import subprocess, sys\n"
+        "command = [sys.executable, '-m', 'pip', 'install', 'inflection==0.5.1']\n"
+        "subprocess.run(command, check=True)\n"
+        "import inflection\n"
+    )
+    sagemaker.create_training_job(**python_job(name, code))
+    job = ended(sagemaker, name)
+    assert job["TrainingJobStatus"] == "Completed", job["FailureReason"]
+
+
 def test_a_second_job_of_a_name_is_refused(client):
     sagemaker, name = client("sagemaker"), unique("twice")
     bucket_of(client("s3"))

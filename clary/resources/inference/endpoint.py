@@ -16,6 +16,13 @@ from clary.engine.verbs import change_row, create
 from clary.model.errors import NotImplementedException, ValidationException
 from clary.reconcile.lifecycles import ENDPOINT
 from clary.resources.inference.endpoint_alarms import described as alarms_described
+from clary.resources.inference.endpoint_async import (
+    async_shown,
+    require_topics,
+    tell_topics,
+    with_large_payloads,
+)
+from clary.resources.inference.endpoint_capture import capture_shown
 from clary.resources.inference.endpoint_deployment import begun
 from clary.resources.inference.endpoint_hosts import HostKey, containers_of, variants_of
 from clary.resources.inference.endpoint_plan import plan_endpoint
@@ -27,17 +34,13 @@ from clary.resources.inference.endpoint_shown import (
     variants_shown,
 )
 from clary.resources.inference.endpoint_traffic import ALL_AT_ONCE, alarms_of, check_policy
+from clary.resources.inference.model_server import pipelined_workers
 from clary.store.rows import Row
 
 HEALTH_SECONDS_DEFAULT = 240
 GRACE_SECONDS = 30
 LOG_GROUP = "/aws/sagemaker/Endpoints/"
-NOT_BUILT = (
-    "AsyncInferenceConfig",
-    "ShadowProductionVariants",
-    "ExplainerConfig",
-    "DataCaptureConfig",
-)
+NOT_BUILT = ("ShadowProductionVariants", "ExplainerConfig")
 
 
 def _in_progress(row: Row) -> ValidationException:
@@ -62,6 +65,7 @@ def target_of(call: Call, config_name: str, revision: int) -> dict[str, Any]:
                 f"Endpoints with {kind} are not built yet in this version of Clary."
             )
         model = _row(call, "Model", variant["ModelName"])
+        container = _container(model)
         variants.append(
             {
                 **variant,
@@ -69,10 +73,19 @@ def target_of(call: Call, config_name: str, revision: int) -> dict[str, Any]:
                 "weight": variant.get("InitialVariantWeight", 1.0),
                 "role": model.document.get("ExecutionRoleArn", ""),
                 "isolated": bool(model.document.get("EnableNetworkIsolation")),
-                "containers": [_container(model)],
+                "containers": [container],
+                "pipelined_workers": pipelined_workers(call.parts, container),
             }
         )
-    return {"config": config_name, "revision": revision, "variants": variants}
+    return with_large_payloads(
+        {
+            "config": config_name,
+            "revision": revision,
+            "variants": variants,
+            "capture": config.document.get("DataCaptureConfig"),
+            "async": config.document.get("AsyncInferenceConfig"),
+        }
+    )
 
 
 def _container(model: Row) -> dict[str, Any]:
@@ -187,6 +200,8 @@ endpoint = Resource(
         "ShadowProductionVariants": shadows_shown,
         "PendingDeploymentSummary": pending_shown,
         "LastDeploymentConfig": last_deployment_config,
+        "DataCaptureConfig": capture_shown,
+        "AsyncInferenceConfig": async_shown,
     },
     plan=plan_endpoint,
     hosts=hosts,
@@ -199,11 +214,16 @@ endpoint = Resource(
 @endpoint.operation("CreateEndpoint")
 def create_endpoint(call: Call) -> dict[str, Any]:
     target = target_of(call, call.input["EndpointConfigName"], 1)
-    return create(call.parts.bound("Endpoint"), call, {"target": target})
+    require_topics(call, target)
+    answer = create(call.parts.bound("Endpoint"), call, {"target": target})
+    tell_topics(call, target)
+    return answer
 
 
 @endpoint.operation("UpdateEndpoint")
 def update_endpoint(call: Call) -> dict[str, Any]:
+    told: dict[str, Any] = {}
+
     def change(row: Row) -> None:
         if row.status != "InService":
             raise _in_progress(row)
@@ -212,6 +232,8 @@ def update_endpoint(call: Call) -> dict[str, Any]:
         target = target_of(call, call.input["EndpointConfigName"], revision)
         if call.input.get("RetainAllVariantProperties"):
             _retain(live, target, call.input.get("ExcludeRetainedVariantProperties"))
+        require_topics(call, target)
+        told.update(target)
         config = _deployment_config(call, row)
         check_policy(config or ALL_AT_ONCE, live, target)
         _require_alarms(call, config or {})
@@ -225,7 +247,9 @@ def update_endpoint(call: Call) -> dict[str, Any]:
         row.status = "Updating"
         row.due = call.time
 
-    return _changed(call, change, "Update")
+    answer = _changed(call, change, "Update")
+    tell_topics(call, told)
+    return answer
 
 
 def _deployment_config(call: Call, row: Row) -> dict[str, Any] | None:
@@ -257,8 +281,10 @@ def _require_alarms(call: Call, config: dict[str, Any]) -> None:
 def _retain(
     live: dict[str, Any], target: dict[str, Any], excluded: list[dict[str, str]] | None
 ) -> None:
-    """Keep the weights and counts of variants that both configurations have."""
+    """Keep the data capture, and the weights and counts of variants that both configurations have."""
     left_out = {one["VariantPropertyType"] for one in excluded or []}
+    if "DataCaptureConfig" not in left_out:
+        target["capture"] = live.get("capture")
     old = {variant["VariantName"]: variant for variant in live["variants"]}
     for variant in target["variants"]:
         before = old.get(variant["VariantName"])

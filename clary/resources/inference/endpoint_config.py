@@ -5,6 +5,8 @@ from __future__ import annotations
 from clary.engine.call import Call
 from clary.engine.resource import Resource
 from clary.model.errors import ValidationException
+from clary.resources.inference.endpoint_async import async_is_for_instances
+from clary.resources.inference.endpoint_capture import capture_goes_to_s3
 
 
 def variants_are_named_once(call: Call) -> None:
@@ -59,6 +61,8 @@ endpoint_config = Resource(
         variants_are_named_once,
         models_exist,
         capacity_is_instances_or_serverless,
+        capture_goes_to_s3,
+        async_is_for_instances,
         with_weights,
     ),
 )

@@ -76,8 +76,13 @@ class Deployment:
 
     @property
     def is_shifted(self) -> bool:
-        """Whether the traffic of this step has moved; on the way back some is always on the new fleet."""
-        return bool(self.rollback) or self.shifted_at is not None or self.number > 0
+        """Whether the traffic of this step has moved."""
+        return self.shifted_at is not None
+
+    @property
+    def new_serves(self) -> bool:
+        """Whether some traffic goes to the new fleet."""
+        return self.is_shifted or self.number > 0
 
     @property
     def share(self) -> float:
@@ -117,7 +122,7 @@ class Deployment:
 
     def trouble(self, now: float) -> str:
         """Why the deployment must go back; empty while all is well."""
-        if self.alarmed and (self.shifted_at is not None or self.number > 0):
+        if self.alarmed and self.new_serves:
             names = ", ".join(self.alarmed)
             return f"One or more alarms of its auto-rollback configuration are in ALARM: {names}."
         timeout = timeout_seconds(self.policy)

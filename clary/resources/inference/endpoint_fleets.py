@@ -37,7 +37,7 @@ def serving_variants(row: Row, part: str = "variants") -> list[ServingVariant]:
     share, step, target = deployment.share, deployment.step, row.state["target"]
     old = weights(live.get(part, []), 1.0 - share)
     serving = _fleet(live, part, old, step.kept, ready)
-    if deployment.is_shifted:
+    if deployment.new_serves:
         new = weights(target.get(part, []), share)
         serving += _fleet(target, part, new, step.fresh, ready)
     return serving

@@ -78,7 +78,7 @@ def serving_keys(row: Row) -> tuple[str, ...]:
     step = deployment.step
     return (
         *host_keys(live, step.kept),
-        *(host_keys(row.state["target"], step.fresh) if deployment.is_shifted else ()),
+        *(host_keys(row.state["target"], step.fresh) if deployment.new_serves else ()),
     )
 
 

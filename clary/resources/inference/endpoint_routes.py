@@ -38,6 +38,11 @@ def route_of(row: Row, parts: Parts) -> dict[str, Any]:
         "config": (live or {}).get("config", ""),
         "variants": [_variant(row, one, parts) for one in serving_variants(row)],
         "log_group": f"/aws/sagemaker/Endpoints/{row.name}",
+        # An endpoint that is made again under its name has another queue.
+        "id": str(int(row.created * 1e6)),
+        "role": _role(live),
+        "capture": (live or {}).get("capture"),
+        "async": (live or row.state.get("target") or {}).get("async"),
     }
 
 
@@ -47,7 +52,13 @@ def _variant(row: Row, serving: ServingVariant, parts: Parts) -> dict[str, Any]:
         "weight": serving.weight,
         "instances": [_instance(row, keys, parts) for keys in serving.instances],
         "timeout_seconds": 60,
+        "pipelined_workers": serving.variant.get("pipelined_workers", 0),
     }
+
+
+def _role(live: dict[str, Any] | None) -> str:
+    variants = (live or {}).get("variants") or [{}]
+    return variants[0].get("role", "")
 
 
 def _instance(row: Row, keys: tuple[str, ...], parts: Parts) -> dict[str, Any]:

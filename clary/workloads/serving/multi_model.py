@@ -111,7 +111,7 @@ class MultiModel:
         limit = self.limits.answer_seconds
         queues = [model.queue for model in self._models.values()]
         stuck = [queue.expire(limit) for queue in (*queues, *self._leaving)]
-        self._leaving = {queue for queue in self._leaving if queue.unfinished or queue.streams}
+        self._leaving = {queue for queue in self._leaving if queue.is_busy}
         return stuck.count(True) >= THREADS_MAX
 
     def refuse(self, answer: tuple[int, str, bytes]) -> None:
@@ -197,8 +197,7 @@ class MultiModel:
         model = self._models.pop(name, None)
         if model is None:
             return _told(404, f"The model {name} is not loaded.")
-        if model.queue.unfinished or model.queue.streams:
-            self._leaving.add(model.queue)
+        self._leaving = {queue for queue in (*self._leaving, model.queue) if queue.is_busy}
         status = {"status": f"The model {name} is unloaded."}
         return 200, "application/json", json.dumps(status).encode("utf-8")
 

@@ -9,8 +9,7 @@ import sys
 import time
 import traceback
 from collections import deque
-from collections.abc import Callable
-from types import FrameType
+from collections.abc import Callable, Iterable
 
 from clary.workloads.serving.service import REPLACE_ME
 
@@ -20,53 +19,55 @@ DEATHS_MAX = 5
 DEATHS_SECONDS = 60.0
 
 
-class _Stop(Exception):
-    """The supervisor was told to end."""
+STOPS = (signal.SIGTERM, signal.SIGINT)
 
 
 def supervise(serve: Callable[[], int], workers: int, grace_seconds: float) -> int:
     """Keep `workers` forks of `serve` alive until SIGTERM; give up if they keep dying."""
     children: set[int] = set()
     deaths: deque[float] = deque(maxlen=DEATHS_MAX)
-
-    def stop(number: int, frame: FrameType | None) -> None:
-        raise _Stop
-
-    previous = {number: signal.signal(number, stop) for number in (signal.SIGTERM, signal.SIGINT)}
+    # Blocked signals are waited for in one place. A handler that raises would be lost wherever
+    # the interpreter swallows exceptions, and one that only notes could come just before a wait.
+    before = signal.pthread_sigmask(signal.SIG_BLOCK, (*STOPS, signal.SIGCHLD))
     try:
         while True:
             while len(children) < workers:
-                children.add(_fork(serve, list(previous)))
-            pid, status = os.wait()
-            if pid not in children:
-                continue
-            children.discard(pid)
-            if _code(status) == REPLACE_ME:
-                continue
-            log.error("Serving process %d ended with status %d.", pid, _code(status))
-            deaths.append(time.monotonic())
+                children.add(_fork(serve, before))
+            if signal.sigwait((*STOPS, signal.SIGCHLD)) in STOPS:
+                _end(children, grace_seconds)
+                return 0
+            for status in _buried(children):
+                log.error("A serving process ended with status %d.", status)
+                deaths.append(time.monotonic())
             if len(deaths) == DEATHS_MAX and deaths[-1] - deaths[0] < DEATHS_SECONDS:
                 log.error("Serving processes keep dying: giving up.")
                 _end(children, grace_seconds)
                 return 1
-    except _Stop:
-        for number in previous:
-            signal.signal(number, signal.SIG_IGN)
-        _end(children, grace_seconds)
-        return 0
     finally:
-        for number, handler in previous.items():
-            signal.signal(number, handler)
+        signal.pthread_sigmask(signal.SIG_SETMASK, before)
 
 
-def _fork(serve: Callable[[], int], signals: list[int]) -> int:
+def _buried(children: set[int]) -> list[int]:
+    """Take the dead out of `children`; return how those ended that did not ask for it."""
+    found = []
+    # Several that end at once may be told of by a single signal. Processes that a model's code
+    # has started are not waited for here: it may do so itself.
+    for child in list(children):
+        pid, status = os.waitpid(child, os.WNOHANG)
+        if pid:
+            children.discard(pid)
+            if _code(status) != REPLACE_ME:
+                found.append(_code(status))
+    return found
+
+
+def _fork(serve: Callable[[], int], mask: Iterable[int]) -> int:
     pid = os.fork()
     if pid:
         return pid
     code = 1
     try:
-        for number in signals:
-            signal.signal(number, signal.SIG_DFL)
+        signal.pthread_sigmask(signal.SIG_SETMASK, mask)
         code = serve()
     except BaseException:  # noqa: BLE001
         traceback.print_exc()
@@ -82,10 +83,7 @@ def _end(children: set[int], grace_seconds: float) -> None:
         os.kill(pid, signal.SIGTERM)
     deadline = time.monotonic() + grace_seconds + 2
     while children:
-        pid, _ = os.waitpid(-1, os.WNOHANG)
-        children.discard(pid)
-        if pid:
-            continue
+        _buried(children)
         if time.monotonic() > deadline:
             for late in children:
                 os.kill(late, signal.SIGKILL)

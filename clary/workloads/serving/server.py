@@ -19,6 +19,7 @@ import sys
 import time
 from collections.abc import Callable, Mapping
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 from clary.workloads.serving import memory, processes
 from clary.workloads.serving.handlers import Handler, load_handler
@@ -36,7 +37,10 @@ from clary.workloads.serving.waiting import WaitingRoom
 
 log = logging.getLogger("clary.serving")
 
-MakeApplication = Callable[[asyncio.AbstractEventLoop], Application]
+if TYPE_CHECKING:
+    # Python 3.8 cannot subscript this when the module is run.
+    MakeApplication = Callable[[asyncio.AbstractEventLoop], Application]
+
 THREAD_SETTINGS = ("OMP_NUM_THREADS", "OPENBLAS_NUM_THREADS", "MKL_NUM_THREADS")
 FRAMEWORKS = (*DEFAULTS, "none")
 

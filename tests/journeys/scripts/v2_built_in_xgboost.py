@@ -70,7 +70,7 @@ predictor = estimator.deploy(
 )
 answer = predictor.predict(test_x)
 scores = [value for line in answer for value in line]
-print(f"accuracy {accuracy(scores, test_y):.3f}")
+print(f"\naccuracy {accuracy(scores, test_y):.3f}")
 
 config_before = session.sagemaker_client.describe_endpoint(EndpointName=predictor.endpoint_name)[
     "EndpointConfigName"
@@ -97,4 +97,4 @@ for describe in (
         assert "Could not find" in problem.response["Error"]["Message"], problem
     else:
         raise AssertionError("it is still there")
-print("done")
+print("\ndone")

@@ -76,4 +76,4 @@ framework.run(
     logs=True,
 )
 assert means(framework).split()[0] == f"{train_x.mean(axis=0)[0]:.1f}"
-print("done")
+print("\ndone")

@@ -76,7 +76,7 @@ predictor = attached.deploy(
     deserializer=JSONDeserializer(),
 )
 answer = predictor.predict({"rows": test_x.tolist()})
-print(f"estimator accuracy {accuracy(answer['scores'], test_y):.3f}")
+print(f"\nestimator accuracy {accuracy(answer['scores'], test_y):.3f}")
 predictor.delete_model()
 predictor.delete_endpoint()
 
@@ -97,7 +97,7 @@ predictor = model.deploy(
 )
 hundredfold = predictor.predict({"rows": test_x.tolist()})["scores"]
 assert 50 < max(hundredfold) <= 100, max(hundredfold)
-print(f"model accuracy {accuracy([score / 100 for score in hundredfold], test_y):.3f}")
+print(f"\nmodel accuracy {accuracy([score / 100 for score in hundredfold], test_y):.3f}")
 predictor.delete_model()
 predictor.delete_endpoint()
 
@@ -122,4 +122,4 @@ except UnexpectedStatusException as problem:
     print("the failing script failed as it should")
 else:
     raise AssertionError("a script that raises made a job that completed")
-print("done")
+print("\ndone")

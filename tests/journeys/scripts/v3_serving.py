@@ -113,7 +113,7 @@ answer = endpoint.invoke(
     body="\n".join(",".join(map(str, row)) for row in test_x), content_type="text/csv"
 )
 scores = answer.body.read().decode().replace("\n", ",").split(",")
-print(f"accuracy {accuracy([score for score in scores if score], test_y):.3f}")
+print(f"\naccuracy {accuracy([score for score in scores if score], test_y):.3f}")
 assert answer.invoked_production_variant == "AllTraffic", answer
 
 again = Endpoint.get("v3-endpoint")
@@ -125,4 +125,4 @@ again.delete()
 again.wait_for_delete(poll=5)
 config.delete()
 Model.get("v3-model").delete()
-print("done")
+print("\ndone")

@@ -2,8 +2,12 @@
 
 from __future__ import annotations
 
+import os
+import threading
+
 import numpy
 import pytest
+from algorithm_contract import SECONDS_MAX
 from first_party_contract import FirstPartyContract, image, metric, on_two_hosts, train
 from scipy.sparse import csr_matrix
 from sklearn.cluster import KMeans
@@ -82,9 +86,7 @@ class TestKMeans(FirstPartyContract):
         body = csv_rows.write(self.table()[:2])
         lines = endpoint.ask(body, "text/csv", "text/csv").body.decode().splitlines()
         whole = endpoint.ask(body, "text/csv").json()["predictions"]
-        assert lines == [
-            f"{one['closest_cluster']},{one['distance_to_cluster']}" for one in whole
-        ]
+        assert lines == [f"{one['closest_cluster']},{one['distance_to_cluster']}" for one in whole]
 
     def test_fewer_examples_than_centres_are_the_users_error(self, workshop):
         base = workshop.opt_ml({**self.hyperparameters, "k": "9"}, {"train": {"a": b"1,2,3,4\n"}})
@@ -99,6 +101,38 @@ class TestKMeans(FirstPartyContract):
         assert metric(logs[0], "kmeans", "train:msd") == metric(logs[1], "kmeans", "train:msd")
         assert (bases[0] / "model" / "model_algo-1").exists()
         assert not (bases[1] / "model" / "model_algo-1").exists()
+
+    def test_line_ends_and_blank_lines_do_not_matter(self, workshop):
+        plain = csv_rows.write(self.table())
+        windows = plain.replace(b"\n", b"\r\n").strip()
+        spaced = b"\n\n" + plain.replace(b"\n", b"\n\n", 5)
+        losses = [
+            metric(train(workshop, self.hyperparameters, train=data).log, "kmeans", "train:msd")
+            for data in (plain, windows, spaced)
+        ]
+        assert losses[0] == losses[1] == losses[2]
+
+    def test_several_files_and_folders_are_one_channel(self, workshop):
+        rows = self.table()
+        files = {"a.csv": csv_rows.write(rows[:70]), "b/c.csv": csv_rows.write(rows[70:])}
+        trained = workshop.train(workshop.opt_ml(self.hyperparameters, {"train": files}))
+        assert trained.code == 0 and "Read 150 examples of channel 'train'" in trained.log
+        files["b/c.csv"] = b"1,2,3\n"
+        failed = workshop.train(workshop.opt_ml(self.hyperparameters, {"train": files}))
+        assert "does not match the hyperparameter feature_dim (4)" in failed.failure
+
+    def test_pipe_mode_reads_the_first_epoch(self, workshop):
+        base = workshop.opt_ml(self.hyperparameters, {"train": {}})
+        config = base / "input" / "config" / "inputdataconfig.json"
+        config.write_text(config.read_text().replace('"File"', '"Pipe"'))
+        pipe = base / "input" / "data" / "train_0"
+        os.mkfifo(pipe)
+        data = csv_rows.write(self.table())
+        writer = threading.Thread(target=pipe.write_bytes, args=(data,))
+        writer.start()
+        trained = workshop.train(base)
+        writer.join(timeout=SECONDS_MAX)
+        assert trained.code == 0 and "Read 150 examples of channel 'train'" in trained.log
 
     def test_half_life_is_told_to_have_no_effect(self, workshop):
         hyperparameters = {**self.hyperparameters, "half_life_time_size": "100"}

@@ -15,7 +15,7 @@ from pathlib import Path
 import pytest
 
 ROOT = Path(__file__).resolve().parents[3]
-DEADLINE = 30.0
+DEADLINE = 60.0
 
 HANDLERS = """
 import os, sys, time
@@ -32,6 +32,8 @@ class Echo:
             raise ValueError("bad row")
         if body == b"exit":
             sys.exit(3)
+        if body in (b"sleep", b"hang"):
+            open(os.path.join(self.model_dir, "entered"), "w").close()
         if body == b"sleep":
             time.sleep(0.5)
         if body == b"pid":
@@ -46,6 +48,7 @@ class Echo:
 class Hanging(Echo):
     def invoke(self, body, content_type, accept, headers):
         if body == b"hang":
+            super().invoke(body, content_type, accept, headers)
             time.sleep(60)
         if body == b"block":
             import ctypes
@@ -112,6 +115,13 @@ class Server:
     def status(self, path: str, method: str = "GET") -> int:
         request = f"{method} {path} HTTP/1.1\r\nHost: x\r\nConnection: close\r\n\r\n"
         return parse(self.send(request.encode()))[0]
+
+    def wait_until_entered(self) -> None:
+        """Wait until the model is at a request that takes its time."""
+        end = time.monotonic() + DEADLINE
+        while not (self.log.parent / "model" / "entered").exists():
+            assert time.monotonic() < end
+            time.sleep(0.005)
 
     def wait(self, status: int) -> None:
         """Wait until /ping answers with a status."""

@@ -2,15 +2,21 @@
 
 from __future__ import annotations
 
+import importlib
 import json
 import pickle
 import signal
+import subprocess
 import threading
 import time
 from collections.abc import Callable
 from pathlib import Path
 
 import pytest
+
+from clary.images import build, catalogue
+from clary.images.uv import EnvironmentFailed
+from clary.settings import Settings
 
 from .conftest import DEADLINE, Server, parse
 
@@ -66,6 +72,15 @@ def expected(name: str) -> bytes:
     return f"{name} naming-{name} deep-{name}-naming-{name} late-{name} other-{name}".encode()
 
 
+TRAIN = """
+import sys, numpy, xgboost
+rows = numpy.random.default_rng(1).normal(size=(50, 3)).astype("f4")
+for at, folder in enumerate(sys.argv[1:]):
+    label = rows[:, at] * 10
+    xgboost.train({"max_depth": 2}, xgboost.DMatrix(rows, label), 3).save_model(folder + "/model.json")
+"""
+
+
 @pytest.fixture
 def many(start: Callable[..., Server]) -> Callable[..., Server]:
     """A function that starts a server for many models."""
@@ -74,8 +89,7 @@ def many(start: Callable[..., Server]) -> Callable[..., Server]:
         return start(
             handler,
             SAGEMAKER_MULTI_MODEL="true",
-            CLARY_SERVING_FRAMEWORK="sklearn",
-            **{"PYTHONWARNINGS": "", **environ},
+            **{"PYTHONWARNINGS": "", "CLARY_SERVING_FRAMEWORK": "sklearn", **environ},
         )
 
     return begin
@@ -252,7 +266,7 @@ def test_models_of_the_environments_code_share_it_and_pickles_find_their_classes
         "        return pickle.load(file)\n"
     )
     monkeypatch.syspath_prepend(str(code))
-    import scaling
+    scaling = importlib.import_module("scaling")
 
     server = many(SAGEMAKER_PROGRAM="serve.py", SAGEMAKER_SUBMIT_DIRECTORY=str(code))
     for factor in (3, 5):
@@ -267,3 +281,37 @@ def test_models_of_the_environments_code_share_it_and_pickles_find_their_classes
         head = f"POST {path} HTTP/1.1\r\nHost: x\r\nConnection: close\r\nContent-Type: text/csv\r\n"
         answer = parse(server.send(f"{head}Content-Length: 3\r\n\r\n1,2".encode()))
         assert answer == (200, "application/json", json.dumps([3.0 * factor]).encode())
+
+
+def test_the_built_in_algorithm_serves_many_models(many, tmp_path) -> None:
+    environment = catalogue.resolve("sagemaker-xgboost:3.0-5", Settings.load()).environment
+    try:
+        place = build.build(environment, Settings.load(), timeout_seconds=200)
+    except EnvironmentFailed as problem:
+        pytest.skip(f"The XGBoost image's environment cannot be built here: {problem}")
+    python = str(place / "bin" / "python")
+    folders = [tmp_path / name for name in ("first", "second")]
+    for folder in folders:
+        folder.mkdir()
+    subprocess.run([python, "-c", TRAIN, *map(str, folders)], check=True)
+    server = many(
+        python=python,
+        CLARY_SERVING_FRAMEWORK="xgboost",
+        CLARY_SERVING_HANDLER="clary.workloads.algorithms.xgboost:handler",
+    )
+    for folder in folders:
+        assert load(server, folder.name, folder) == (
+            200,
+            f'{{"status": "The model {folder.name} is loaded."}}'.encode(),
+        )
+    answers = []
+    for folder in folders:
+        head = f"POST /models/{folder.name}/invoke HTTP/1.1\r\nHost: x\r\nConnection: close\r\n"
+        request = f"{head}Content-Type: text/csv\r\nContent-Length: 6\r\n\r\n2,-2,0"
+        status, kind, body = parse(server.send(request.encode()))
+        assert (status, kind.partition(";")[0]) == (200, "text/csv")
+        answers.append(float(body))
+    assert answers[0] > 5 > -5 > answers[1]
+    (tmp_path / "empty").mkdir()
+    status, body = load(server, "empty", tmp_path / "empty")
+    assert status == 500 and b"Unable to load model" in body

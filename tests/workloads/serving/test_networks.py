@@ -8,6 +8,7 @@ import os
 import subprocess
 from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 import numpy
 import pytest
@@ -166,8 +167,10 @@ def test_a_text_classifier_is_served_without_a_script(
     assert server.ask(b"x", "application/pdf")[0] == 415
 
 
-def server_ask(server: Server, name: str, *, plain: bool = False) -> Callable[[bytes, str], object]:
-    def asked(body: bytes, kind: str) -> object:
+def server_ask(
+    server: Server, name: str, *, plain: bool = False
+) -> Callable[[bytes, str], tuple[int, Any]]:
+    def asked(body: bytes, kind: str) -> tuple[int, Any]:
         head = (
             f"POST /models/{name}/invoke HTTP/1.1\r\nHost: x\r\nConnection: close\r\n"
             f"Content-Type: {kind}\r\nContent-Length: {len(body)}\r\n\r\n"

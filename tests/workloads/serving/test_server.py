@@ -65,7 +65,7 @@ def test_sigterm_finishes_the_request_in_flight(start) -> None:
     server = start()
     with server.connect() as busy, server.connect() as idle:
         busy.sendall(POST + b"Content-Length: 5\r\n\r\nsleep")
-        time.sleep(0.1)
+        server.wait_until_entered()
         server.process.send_signal(signal.SIGTERM)
         assert parse(read_all(busy)) == (200, "text/plain", b"sleep")
         assert read_all(idle) == b""
@@ -142,7 +142,7 @@ def test_a_request_that_takes_too_long_is_500_and_its_process_is_replaced(start)
     server = start("Hanging", SAGEMAKER_MODEL_SERVER_TIMEOUT_SECONDS="1")
     with server.connect() as hanging, server.connect() as behind:
         hanging.sendall(POST + b"Content-Length: 4\r\n\r\nhang")
-        time.sleep(0.1)
+        server.wait_until_entered()
         behind.sendall(POST + b"Content-Length: 2\r\n\r\nok")
         status, _, body = parse(read_all(hanging))
         assert (status, body) == (500, b"The model did not answer within 1 seconds.")
@@ -187,9 +187,20 @@ def test_a_client_that_leaves_does_not_cost_another_its_answer(start) -> None:
     with server.connect() as patient:
         with server.connect() as gone:
             gone.sendall(POST + b"Content-Length: 5\r\n\r\nsleep")
-            time.sleep(0.05)
+            server.wait_until_entered()
         patient.sendall(POST + b"Content-Length: 2\r\nConnection: close\r\n\r\nok")
         assert parse(read_all(patient)) == (200, "text/plain", b"ok")
     server.process.send_signal(signal.SIGTERM)
     assert server.process.wait(DEADLINE) == 0
     assert "IndexError" not in server.log.read_text()
+
+
+def test_a_stop_is_heard_in_the_middle_of_replacing_workers(start) -> None:
+    server = start("Hanging", SAGEMAKER_MODEL_SERVER_WORKERS="2")
+    for _ in range(3):
+        try:
+            server.ask(b"crash")
+        except (ConnectionResetError, IndexError):
+            continue
+    server.process.send_signal(signal.SIGTERM)
+    assert server.process.wait(DEADLINE) == 0

@@ -27,9 +27,7 @@ ROWS_AT_ONCE = 65536
 def train(job: Job, algorithm: Algorithm) -> None:
     with session(job, algorithm) as run:
         values = run.values
-        wanted = Wanted(
-            labels=True, feature_dim=values["feature_dim"], content_types=(RECORDIO,)
-        )
+        wanted = Wanted(labels=True, feature_dim=values["feature_dim"], content_types=(RECORDIO,))
         examples, total = run.read_training(wanted)
         _check_labels(examples, values["predictor_type"])
         started = time.monotonic()

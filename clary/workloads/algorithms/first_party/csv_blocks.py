@@ -1,6 +1,6 @@
 """CSV as float32 blocks: whole lines, piece by piece, so that no file has to fit into memory.
 
-    stream ──▶ pieces of whole lines ──▶ polars, one piece ahead in a thread ──▶ blocks
+    stream ──▶ pieces of whole lines ──▶ polars, some pieces ahead in threads ──▶ blocks
 
 polars reads every number, with all processors. It forgives what an algorithm must not: a row that
 is too short, a field that is empty. Those come out as NaN, and only then the piece is read once
@@ -10,6 +10,7 @@ more, slowly, to name the line and the column.
 from __future__ import annotations
 
 import io
+from collections import deque
 from collections.abc import Iterator
 from concurrent.futures import Future, ThreadPoolExecutor
 from typing import BinaryIO
@@ -19,7 +20,8 @@ import polars
 
 from clary.workloads.algorithms.first_party.errors import unreadable
 
-PIECE_BYTES = 16 << 20
+PIECE_BYTES = 8 << 20
+AHEAD = 2  # pieces that are read while the one before them is used
 LINE_BYTES_MAX = 256 << 20
 CONTENT_TYPE = "text/csv"
 _SHOWN_CHARACTERS = 40
@@ -30,19 +32,18 @@ def blocks(stream: BinaryIO, name: str, channel: str) -> Iterator[np.ndarray]:
 
     All blocks have as many columns as the first line.
     """
-    with ThreadPoolExecutor(1) as pool:
+    with ThreadPoolExecutor(AHEAD) as pool:
         width, lines = 0, 0
-        ahead: Future[np.ndarray] | None = None
+        ahead: deque[Future[np.ndarray]] = deque()
         for piece in pieces(stream, name, channel):
             if not width:
                 width = _first_line(piece).count(b",") + 1
-            parsed = pool.submit(_read, piece, width, name, channel, lines)
+            ahead.append(pool.submit(_read, piece, width, name, channel, lines))
             lines += piece.count(b"\n")
-            if ahead is not None:
-                yield ahead.result()
-            ahead = parsed
-        if ahead is not None:
-            yield ahead.result()
+            if len(ahead) > AHEAD:
+                yield ahead.popleft().result()
+        while ahead:
+            yield ahead.popleft().result()
 
 
 def pieces(stream: BinaryIO, name: str, channel: str) -> Iterator[bytes]:

@@ -8,7 +8,9 @@ RECORDIO, CSV = "application/x-recordio-protobuf", "text/csv"
 BOTH = (RECORDIO, CSV)
 
 
-def channels(*optional: str, content_types: tuple[str, ...] = BOTH) -> tuple[ChannelDeclaration, ...]:
+def channels(
+    *optional: str, content_types: tuple[str, ...] = BOTH
+) -> tuple[ChannelDeclaration, ...]:
     """`train`, which every job has, and the optional ones."""
     return (
         ChannelDeclaration("train", required=True, content_types=content_types),

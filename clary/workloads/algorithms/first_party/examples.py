@@ -54,7 +54,8 @@ class Wanted:
 
 def read(channel: Channel, wanted: Wanted, *, dense: bool = False) -> Examples | None:
     """All examples of a channel; None if it is empty. Raises ClientError."""
-    dense_rows = _Rows(_size(channel))
+    reader = csv_blocks if _kind(channel) == CSV else recordio_blocks
+    dense_rows = _Rows(_size(channel), reader.PIECE_BYTES)
     sparse, labels, width = [], [], wanted.feature_dim or 0
     for part in blocks(channel, wanted):
         width = max(width, part.width)
@@ -78,7 +79,7 @@ def read(channel: Channel, wanted: Wanted, *, dense: bool = False) -> Examples |
 
 def blocks(channel: Channel, wanted: Wanted) -> Iterator[Examples]:
     """The examples some thousands at a time, for those that need not see them together."""
-    kind = SHORT.get(channel.content_type, channel.content_type)
+    kind = _kind(channel)
     if kind not in wanted.content_types:
         raise ClientError(
             f"No iterator has been registered for ContentType ('{channel.content_type}', '1.0'). "
@@ -98,6 +99,10 @@ def blocks(channel: Channel, wanted: Wanted) -> Iterator[Examples]:
                     raise unreadable(channel.name, kind, cause)
                 width = part.width
             yield part
+
+
+def _kind(channel: Channel) -> str:
+    return SHORT.get(channel.content_type, channel.content_type)
 
 
 def _streams(channel: Channel) -> Iterator[tuple[str, BinaryIO]]:
@@ -125,9 +130,7 @@ def _size(channel: Channel) -> int:
     return sum(path.stat().st_size for path in channel.files(FOLDER_DEPTH_MAX))
 
 
-def _csv(
-    stream: BinaryIO, name: str, channel: Channel, wanted: Wanted
-) -> Iterator[Examples]:
+def _csv(stream: BinaryIO, name: str, channel: Channel, wanted: Wanted) -> Iterator[Examples]:
     label_size: int | None = None
     for rows in csv_blocks.blocks(stream, name, channel.name):
         if label_size is None:
@@ -159,17 +162,15 @@ def _label_size(channel: Channel, wanted: Wanted, columns: int) -> int:
     return int(text)
 
 
-def _recordio(
-    stream: BinaryIO, name: str, channel: Channel, wanted: Wanted
-) -> Iterator[Examples]:
+def _recordio(stream: BinaryIO, name: str, channel: Channel, wanted: Wanted) -> Iterator[Examples]:
     for features, labels in recordio_blocks.blocks(stream, name, channel.name):
         if wanted.labels and (labels is None or labels.ndim != 1):
             cause = f"'{name}': each record needs one label"
             raise unreadable(channel.name, RECORDIO, cause)
-        if not isinstance(features, np.ndarray) and wanted.feature_dim:
-            # Records of sparse data may be narrower than the whole.
-            if features.shape[1] < wanted.feature_dim:
-                features.resize((features.shape[0], wanted.feature_dim))
+        # Records of sparse data may be narrower than the whole.
+        narrow = features.shape[1] < (wanted.feature_dim or 0)
+        if narrow and not isinstance(features, np.ndarray):
+            features.resize((features.shape[0], wanted.feature_dim))
         _check_width(features.shape[1], channel.name, wanted)
         yield Examples(features, labels)
 
@@ -201,8 +202,8 @@ def _stacked(parts: list[csr_matrix], width: int) -> csr_matrix:
 class _Rows:
     """A matrix that grows: memory that was reserved and never written costs nothing."""
 
-    def __init__(self, bytes_expected: int) -> None:
-        self.bytes_expected = bytes_expected
+    def __init__(self, bytes_expected: int, piece_bytes: int) -> None:
+        self.bytes_expected, self.piece_bytes = bytes_expected, piece_bytes
         self.matrix: np.ndarray | None = None
         self.count = 0
 
@@ -211,7 +212,7 @@ class _Rows:
         if self.matrix is None:
             # The first piece tells how many rows there are in so many bytes; were it all of the
             # data, the estimate is less than its own rows.
-            share = self.bytes_expected / csv_blocks.PIECE_BYTES
+            share = self.bytes_expected / self.piece_bytes
             expected = max(len(rows), int(len(rows) * share * 1.04))
             self.matrix = np.empty((expected, rows.shape[1]), dtype=np.float32)
         if rows.shape[1] != self.matrix.shape[1]:

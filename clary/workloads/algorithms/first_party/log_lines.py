@@ -59,9 +59,7 @@ class Log:
 
     def throughput(self, records: int, seconds: float) -> None:
         rate = records / max(seconds, 1e-9)
-        self.say(
-            f"#throughput_metric: host={self.host}, train throughput={rate!r} records/second"
-        )
+        self.say(f"#throughput_metric: host={self.host}, train throughput={rate!r} records/second")
 
     def metrics(self, **values: float) -> None:
         """The `#metrics` document, which holds sums, counts, least and greatest values."""

@@ -16,7 +16,7 @@ import numpy as np
 from clary.workloads.algorithms.first_party.errors import unreadable
 from clary.workloads.formats import recordio_protobuf as recordio
 
-PIECE_BYTES = 16 << 20
+PIECE_BYTES = 4 << 20
 RECORD_BYTES_MAX = 1 << 29
 CONTENT_TYPE = "application/x-recordio-protobuf"
 _AHEAD = 2
@@ -98,9 +98,7 @@ def _end_of_split(body: bytes, at: int) -> int:
     return 0
 
 
-def _read(
-    piece: bytes, name: str, channel: str, consumed: int
-) -> tuple[Any, np.ndarray | None]:
+def _read(piece: bytes, name: str, channel: str, consumed: int) -> tuple[Any, np.ndarray | None]:
     try:
         features, labels = recordio.read_matrix(piece)
     except (recordio.RecordError, OverflowError, MemoryError) as problem:

@@ -28,9 +28,7 @@ class Reservoir:
         if not chosen.size:
             return
         rows = part.features[chosen]
-        self._rows.append(
-            np.ascontiguousarray(rows) if not part.is_sparse else rows.toarray()
-        )
+        self._rows.append(np.ascontiguousarray(rows) if not part.is_sparse else rows.toarray())
         self._keys.append(keys[chosen])
         self._labels.append(
             part.labels[chosen] if part.labels is not None else np.zeros(len(chosen), np.float32)

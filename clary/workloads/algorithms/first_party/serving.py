@@ -1,6 +1,6 @@
 """Serving: one handler for all first-party algorithms, around a model that maps rows to numbers.
 
-    body ──decode──▶ float32 rows ──predict──▶ float64 results ──columns──▶ JSON, CSV, records
+body ──decode──▶ float32 rows ──predict──▶ float64 results ──columns──▶ JSON, CSV, records
 """
 
 from __future__ import annotations

@@ -1,7 +1,7 @@
 """Training k-means: many centres on a sample, reduced to k, refined on all of the data.
 
-    sample ──mini-batches──▶ k · extra_center_factor centres ──local Lloyd──▶ k ──Lloyd──▶ k
-                                                                             (all data, all hosts)
+sample ──mini-batches──▶ k · extra_center_factor centres ──local Lloyd──▶ k ──Lloyd──▶ k
+                                                                         (all data, all hosts)
 """
 
 from __future__ import annotations
@@ -106,8 +106,10 @@ def _sample(run: Session, features: Any, total: int) -> Any:
     if not isinstance(features, np.ndarray):
         features = features.toarray()
     parts = run.group.collect(features.astype(np.float32))
-    return vstack(parts) if parts and not isinstance(parts[0], np.ndarray) else (
-        np.concatenate(parts) if parts else None
+    return (
+        vstack(parts)
+        if parts and not isinstance(parts[0], np.ndarray)
+        else (np.concatenate(parts) if parts else None)
     )
 
 

@@ -16,7 +16,24 @@ from clary.workloads.algorithms.job import Job
 from clary.workloads.serving.handlers import BatchHandler
 
 # The sizes that product quantization knows.
-PQ_SIZES = ("1", "2", "3", "4", "8", "12", "16", "20", "24", "28", "32", "40", "48", "56", "64", "96")
+PQ_SIZES = (
+    "1",
+    "2",
+    "3",
+    "4",
+    "8",
+    "12",
+    "16",
+    "20",
+    "24",
+    "28",
+    "32",
+    "40",
+    "48",
+    "56",
+    "64",
+    "96",
+)
 
 
 def _reduction_is_whole(values: Mapping[str, Any]) -> None:

@@ -57,7 +57,9 @@ def load(folder: Path) -> TabularHandler:
                 int(reduction["target_dim"]),
             )
         features = int(document["feature_dim"])
-        if index.ntotal != len(labels) or index.d != (features if matrix is None else matrix.shape[1]):
+        if index.ntotal != len(labels) or index.d != (
+            features if matrix is None else matrix.shape[1]
+        ):
             raise ValueError("the files of the model do not belong together")
         neighbors = Neighbors(
             index,

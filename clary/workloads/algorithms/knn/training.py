@@ -65,9 +65,7 @@ def _sample(run: Session, wanted: Wanted) -> tuple[np.ndarray, np.ndarray, int]:
 def _model(run: Session, rows: np.ndarray, labels: np.ndarray) -> Neighbors:
     values = run.values
     if values["k"] > len(rows):
-        raise ClientError(
-            f"k is {values['k']}, but the sample has only {len(rows)} examples."
-        )
+        raise ClientError(f"k is {values['k']}, but the sample has only {len(rows)} examples.")
     if values["predictor_type"] == "classifier" and (labels != np.floor(labels)).any():
         raise ClientError("The labels of a classifier must be whole numbers.")
     matrix = None

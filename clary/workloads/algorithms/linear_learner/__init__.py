@@ -207,9 +207,7 @@ def _metrics() -> tuple[Metric, ...]:
         objective = rf"#quality_metric: host=\S+, epoch=\S+, {side} \S+_objective <loss>=(\S+)"
         found.append(Metric(f"{side}:objective_loss", objective, maximize=False))
         found.append(
-            quality_metric(
-                side, "objective_loss:final", maximize=False, log_name=r"\S+_objective"
-            )
+            quality_metric(side, "objective_loss:final", maximize=False, log_name=r"\S+_objective")
         )
     for side in ("validation", "test"):
         found += [

@@ -26,9 +26,7 @@ def qualities(
     return _classes(scores, labels.astype(np.int64), values)
 
 
-def _binary(
-    scores: np.ndarray, truth: np.ndarray, threshold: float, beta: float
-) -> list[Quality]:
+def _binary(scores: np.ndarray, truth: np.ndarray, threshold: float, beta: float) -> list[Quality]:
     found = scores >= threshold
     precision, recall = precision_recall(found, truth)
     _, specificity = precision_recall(~found, ~truth)

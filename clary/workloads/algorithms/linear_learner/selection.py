@@ -25,7 +25,7 @@ def best_threshold(
     `middle` is what a score says without calibration (one half, or zero); of thresholds that are
     equally good it is the one nearest to that.
     """
-    order = np.argsort(scores, kind="stable")[::-1]
+    order = np.argsort(scores)[::-1]
     ranked, truth = scores[order].astype(np.float64), labels[order] > 0.5
     hits = np.concatenate([[0], np.cumsum(truth)]).astype(np.float64)
     said = np.arange(len(ranked) + 1, dtype=np.float64)
@@ -73,7 +73,9 @@ def _merits(
     if criterion in ("f1", "f_beta"):
         beta = 1.0 if criterion == "f1" else values["f_beta"]
         below = beta**2 * precision + recall
-        return np.where(below > 0, (1 + beta**2) * precision * recall / np.maximum(below, 1e-300), 0)
+        return np.where(
+            below > 0, (1 + beta**2) * precision * recall / np.maximum(below, 1e-300), 0
+        )
     return (hits + (count - positives) - (said - hits)) / count
 
 

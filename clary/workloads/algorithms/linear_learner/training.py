@@ -1,7 +1,7 @@
 """Training the linear learner: many models, the best of them, and its threshold.
 
-    channels ──▶ scaled rows ──▶ solver (newton or quasi_newton) ──▶ models
-    validation rows (or training rows, if there are none) ──▶ the best model, its threshold
+channels ──▶ scaled rows ──▶ solver (newton or quasi_newton) ──▶ models
+validation rows (or training rows, if there are none) ──▶ the best model, its threshold
 """
 
 from __future__ import annotations
@@ -60,12 +60,12 @@ def train(job: Job, algorithm: Algorithm) -> None:
         run.log.say(
             f"Selected model {at} of {len(fitted.models)}: wd={chosen.l2:g}, l1={chosen.l1:g}"
         )
-        _report(run, "train", rows, weights, threshold, scale, final=True)
+        _report(run, "train", rows, weights, threshold, scale)
         if validation is not None:
-            _report(run, "validation", validation, weights, threshold, scale, final=True)
+            _report(run, "validation", validation, weights, threshold, scale)
         if "test" in job.channels:
             test = _validation_rows(run, run.read("test", wanted), scale, examples.width, "test")
-            _report(run, "test", test, weights, threshold, scale, final=True)
+            _report(run, "test", test, weights, threshold, scale)
         _save(run, weights, scale, threshold, chosen)
 
 
@@ -145,7 +145,9 @@ def _weights(run: Session, labels: np.ndarray) -> np.ndarray:
             counts = run.group.sum(np.array([labels.sum(), len(labels)], dtype=np.float64))
             factor = (counts[1] - counts[0]) / max(counts[0], 1.0)
         weights[labels > 0.5] = factor
-    elif values["predictor_type"] == "multiclass_classifier" and values["balance_multiclass_weights"]:
+    elif (
+        values["predictor_type"] == "multiclass_classifier" and values["balance_multiclass_weights"]
+    ):
         classes = values["num_classes"]
         counts = run.group.sum(
             np.bincount(labels.astype(np.int64), minlength=classes).astype(np.float64)
@@ -206,7 +208,8 @@ def _fit_together(
 
     def seen(at: int, losses: np.ndarray) -> None:
         run.log.quality("train", loss.objective, losses.min(), maximize=False, epoch=at)
-        run.log.progress(min(at + 1, epochs), epochs)
+        if at < epochs:
+            run.log.progress(at + 1, epochs)
 
     problem = newton.Problem(rows, loss, penalties, run.group, run.job.threads, weight)
     found = newton.solve(problem, passes_max=epochs, seen=seen)
@@ -218,9 +221,7 @@ def _fit_in_turn(
 ) -> list[np.ndarray]:
     classes = run.values["num_classes"] if loss is None else 1
     objective = SOFTMAX_OBJECTIVE if loss is None else loss.objective
-    problem = quasi_newton.Problem(
-        rows, loss, classes, run.group, weight, run.values["use_bias"]
-    )
+    problem = quasi_newton.Problem(rows, loss, classes, run.group, weight, run.values["use_bias"])
     models: dict[Variant, np.ndarray] = {}
     weights = np.zeros((rows.width + 1, classes))
     # From the strongest penalty to the weakest, each model starts near its end.
@@ -263,7 +264,7 @@ def _select(run: Session, fitted: Fitted, rows: Rows) -> tuple[int, float]:
     wanted = run.values["num_calibration_samples"]
     size = CALIBRATION_AUTO if wanted == "auto" else wanted
     sample = rows.sample(-(-size // run.group.size), 2)
-    losses = run.group.sum(np.array([_loss_sum(run, sample, one) for one in fitted.models]))
+    losses = run.group.sum(_loss_sums(run, sample, fitted.models))
     by_loss = selection.is_by_loss(run.values)
     if run.values["predictor_type"] != "binary_classifier":
         return int(losses.argmin()), 0.0
@@ -271,7 +272,7 @@ def _select(run: Session, fitted: Fitted, rows: Rows) -> tuple[int, float]:
     choices = []
     for weights in fitted.models:
         margins = scores(sample.features, weights[:-1], weights[-1])
-        parts = run.group.collect(_answers(run, margins)[:, 0])
+        parts = run.group.collect(_answers(run, margins)[:, 0].astype(np.float32))
         if run.group.is_first:
             choices.append(
                 selection.best_threshold(
@@ -289,16 +290,22 @@ def _select(run: Session, fitted: Fitted, rows: Rows) -> tuple[int, float]:
     return int(decision[0]), float(decision[1])
 
 
-def _loss_sum(run: Session, rows: Rows, weights: np.ndarray) -> float:
+def _loss_sums(run: Session, rows: Rows, models: list[np.ndarray]) -> np.ndarray:
+    """The weighted loss of each model on this host's rows."""
     loss = _loss(run)
-    total = 0.0
+    total = np.zeros(len(models))
+    # Models of one score are evaluated together, as columns of one matrix.
+    together = None if loss is None else np.column_stack(models)
     for part in rows.parts():
-        margins = scores(part.features, weights[:-1], weights[-1])
-        if loss is None:
-            value = quasi_newton.softmax(margins, part.targets)[0]
-        else:
-            value = loss.value_and_slope(margins, part.targets[:, None])[0][:, 0]
-        total += float(part.weights @ value)
+        if loss is None or together is None:
+            values = [
+                quasi_newton.softmax(scores(part.features, one[:-1], one[-1]), part.targets)[0]
+                for one in models
+            ]
+            total += [float(part.weights @ one) for one in values]
+            continue
+        margins = scores(part.features, together[:-1], together[-1])
+        total += part.weights @ loss.value_and_slope(margins, part.targets[:, None])[0]
     return total
 
 
@@ -309,14 +316,12 @@ def _report(
     weights: np.ndarray,
     threshold: float,
     scale: Scaler,
-    *,
-    final: bool,
 ) -> None:
     """The objective and the qualities of the chosen model on a channel of all hosts."""
     loss = _loss(run)
     objective = SOFTMAX_OBJECTIVE if loss is None else loss.objective
     weight = run.group.sum_of(float(rows.weights.sum(dtype=np.float64)))
-    total = run.group.sum_of(_loss_sum(run, rows, weights))
+    total = run.group.sum_of(float(_loss_sums(run, rows, [weights])[0]))
     margins = scores(rows.features, weights[:-1], weights[-1])
     parts = run.group.collect(_answers(run, margins))
     targets = run.group.collect(rows.targets.astype(np.float64))

@@ -108,9 +108,7 @@ def _around_zero(
     shift, total = origin, sums[-1]
     column_sums = sums[:-1]
     moved = products + (
-        np.outer(column_sums, shift)
-        + np.outer(shift, column_sums)
-        + np.outer(shift, shift) * total
+        np.outer(column_sums, shift) + np.outer(shift, column_sums) + np.outer(shift, shift) * total
     )
     return np.append(column_sums + shift * total, total), moved
 

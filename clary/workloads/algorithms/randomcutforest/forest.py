@@ -18,13 +18,14 @@ one level at a time, so that numpy does the work for all of them at once.
 from __future__ import annotations
 
 from dataclasses import dataclass
+from functools import cached_property
 
 import numpy as np
 
-# Cells of a working array: points x trees x features.
-CELLS_MAX = 1 << 21
+# Cells of a working array, points x trees x features: few enough to stay in the cache.
+CELLS_MAX = 1 << 17
 # Once a point is parted almost surely, what is below cannot change its score.
-CHANCE_MIN = 1e-6
+CHANCE_MIN = 1e-4
 
 
 @dataclass(frozen=True)
@@ -40,8 +41,14 @@ class Forest:
     mass: np.ndarray
     trees: int
 
+    @cached_property
+    def extent(self) -> np.ndarray:
+        """The sum of the sides of each node's box."""
+        return (self.high - self.low).sum(axis=1, dtype=np.float64)
+
     def scores(self, points: np.ndarray) -> np.ndarray:
         """One score for each row; the larger, the more unusual."""
+        points = np.ascontiguousarray(points, dtype=np.float32)
         rows_at_once = max(1, CELLS_MAX // (self.trees * self.low.shape[1]))
         parts = [
             self._scores(points[start : start + rows_at_once])
@@ -58,9 +65,11 @@ class Forest:
         total = np.zeros(count)
         depth = 0
         while point.size:
-            rows, mass = points[point], self.mass[node].astype(np.float64)
-            outside = _outside(rows, self.low[node], self.high[node])
-            inside = (self.high[node] - self.low[node]).sum(axis=1, dtype=np.float64)
+            mass = self.mass[node].astype(np.float64)
+            outside = _outside(
+                points.take(point, 0), self.low.take(node, 0), self.high.take(node, 0)
+            )
+            inside = self.extent[node]
             is_leaf = self.left[node] < 0
             with np.errstate(invalid="ignore", divide="ignore"):
                 parted = np.where(outside > 0, outside / (outside + inside), 0.0)
@@ -82,10 +91,12 @@ class Forest:
 
 
 def _outside(rows: np.ndarray, low: np.ndarray, high: np.ndarray) -> np.ndarray:
-    """How far each row is outside its box, summed over the features."""
-    gap = np.maximum(low - rows, rows - high)
+    """How far each row is outside its box, summed over the features; writes over the boxes."""
+    np.subtract(low, rows, out=low)
+    np.subtract(rows, high, out=high)
+    gap = np.maximum(low, high, out=low)
     np.maximum(gap, 0, out=gap)
-    return gap.sum(axis=1, dtype=np.float64)
+    return (gap @ np.ones(gap.shape[1], dtype=np.float32)).astype(np.float64)
 
 
 def grow(samples: list[np.ndarray], seed: int) -> Forest:

@@ -75,11 +75,9 @@ def _forest(run: Session, rows: np.ndarray) -> Forest:
 
 def _test(run: Session, forest: Forest, rows: np.ndarray) -> None:
     """Say what scores the training data has; judge the test channel by their 3-sigma limit."""
-    scores = forest.scores(rows[: SCORED_ROWS])
+    scores = forest.scores(rows[:SCORED_ROWS])
     limit = float(scores.mean() + DEVIATIONS * scores.std())
-    run.log.metrics(
-        **{"score.mean": float(scores.mean()), "score.std": float(scores.std())}
-    )
+    run.log.metrics(**{"score.mean": float(scores.mean()), "score.std": float(scores.std())})
     if "test" not in run.job.channels:
         return
     wanted = Wanted(labels=True, feature_dim=run.values["feature_dim"])

@@ -1,7 +1,7 @@
 """A module beside the entry point, with a package that only requirements.txt brings."""
 
-import humanfriendly
+import inflection
 
 
 def greeting(label):
-    return f"hello from {label}: {humanfriendly.format_size(2048, binary=True)}"
+    return f"hello from {label}, one of many {inflection.pluralize('forest')}"
