@@ -10,7 +10,7 @@ demo: $(VENV)/installed
 	$(RUN)/clary demo
 
 test: $(VENV)/developed
-	$(RUN)/pytest -n $(WORKERS) --dist loadgroup
+	$(RUN)/pytest -n $(WORKERS) --dist loadfile
 
 check: $(VENV)/developed
 	$(RUN)/ruff format --check .

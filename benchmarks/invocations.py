@@ -161,7 +161,13 @@ def requests_file(target: Target, content: list[bytes], folder: Path) -> Path:
 def signature(target: Target, headers: dict[str, str], body: bytes) -> dict[str, str]:
     assert target.keys is not None
     return sign(
-        Request("POST", target.path, "", {name: headers[name] for name in ("host", "content-type")}, body),
+        Request(
+            "POST",
+            target.path,
+            "",
+            {name: headers[name] for name in ("host", "content-type")},
+            body,
+        ),
         access_key=target.keys["AWS_ACCESS_KEY_ID"],
         secret=target.keys["AWS_SECRET_ACCESS_KEY"],
         token=target.keys.get("AWS_SESSION_TOKEN", ""),
@@ -171,9 +177,20 @@ def signature(target: Target, headers: dict[str, str], body: bytes) -> dict[str,
     )
 
 
-def load(target: Target, script: Path, seconds: int, connections: int) -> tuple[float, float, float]:
+def load(
+    target: Target, script: Path, seconds: int, connections: int
+) -> tuple[float, float, float]:
     """Requests a second and the median and 99th percentile in ms; raises if any answer was an error."""
-    command = ["wrk", "-t1", f"-c{connections}", f"-d{seconds}s", "--latency", "-s", str(script), target.url]
+    command = [
+        "wrk",
+        "-t1",
+        f"-c{connections}",
+        f"-d{seconds}s",
+        "--latency",
+        "-s",
+        str(script),
+        target.url,
+    ]
     output = subprocess.run(command, capture_output=True, text=True, check=True).stdout
     if "Non-2xx" in output or "Socket errors" in output or " 0 requests" in output:
         raise RuntimeError(f"{target.name}: {output}")
@@ -213,7 +230,11 @@ def door_pid(peer: peers.Peer) -> str:
 
 
 def measure(
-    targets: list[Target], content: list[bytes], connections: int, options: argparse.Namespace, folder: Path
+    targets: list[Target],
+    content: list[bytes],
+    connections: int,
+    options: argparse.Namespace,
+    folder: Path,
 ) -> dict[str, Measured]:
     found = {target.name: Measured() for target in targets}
     for turn in range(options.rounds):
@@ -326,7 +347,9 @@ def fastapi(kind: str, python: Path, model: Path, packages: Path, folder: Path) 
         while time.monotonic() < deadline:
             with contextlib.suppress(RuntimeError, subprocess.CalledProcessError):
                 script = folder / "probe.lua"
-                script.write_text(REPLAY % json.dumps(str(requests_file(target, bodies(1, 1), folder))))
+                script.write_text(
+                    REPLAY % json.dumps(str(requests_file(target, bodies(1, 1), folder)))
+                )
                 load(target, script, 1, 2)
                 break
         yield target.url
@@ -353,7 +376,10 @@ def run_model(kind: str, peer: peers.Peer, options: argparse.Namespace, folder: 
     environment = catalogue.resolve(IMAGES[kind], settings).environment
     python = build.build(environment, settings) / "bin" / "python"
     model = trained(kind, python, folder)
-    names = {False: deploy(peer, kind, model, captured=False), True: deploy(peer, kind, model, captured=True)}
+    names = {
+        False: deploy(peer, kind, model, captured=False),
+        True: deploy(peer, kind, model, captured=True),
+    }
     with fastapi(kind, python, model, peer_packages(python), folder) as url:
         targets = [
             Target(
@@ -375,7 +401,9 @@ def run_model(kind: str, peer: peers.Peer, options: argparse.Namespace, folder: 
 
 
 def main() -> int:
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawTextHelpFormatter)
+    parser = argparse.ArgumentParser(
+        description=__doc__, formatter_class=argparse.RawTextHelpFormatter
+    )
     parser.add_argument("--seconds", type=int, default=4)
     parser.add_argument("--rounds", type=int, default=3)
     parser.add_argument("--models", nargs="+", choices=sorted(IMAGES), default=sorted(IMAGES))

@@ -35,7 +35,7 @@ from clary.images import catalogue
 from clary.images.image import Image
 from clary.model.service import Services
 from clary.reconcile.loop import Loop, Planned
-from clary.resources.inference import endpoint_alarms
+from clary.resources.inference import endpoint_alarms, serverless
 from clary.settings import Settings
 from clary.store import metric_data
 from clary.store.database import Store
@@ -91,7 +91,9 @@ class Server(Parts):
         world = EngineWorld(self.registry, self, self.executor, self.preparations)
         self.loop = Loop(self.store.rows, _planned(self.registry), world, self.clock)
         self.chores = Chores(self._chores())
-        self.internal = Internal(renew=self._renew, put_metrics=self._put_metrics)
+        self.internal = Internal(
+            renew=self._renew, put_metrics=self._put_metrics, note_use=self._note_use
+        )
         self.listener = Listener(
             self.settings.run / "control.sock", self.answer, self.settings.body_bytes_max
         )
@@ -175,6 +177,9 @@ class Server(Parts):
         return renew_for_work(
             self.store, self.settings.account, self._install_key, token, self.clock()
         )
+
+    def _note_use(self, used: list[dict[str, str]]) -> None:
+        serverless.note_use(self, used, self.clock())
 
     def _put_metrics(self, batch: list[dict[str, Any]]) -> None:
         metric_data.put_statistics(self.telemetry, self.settings, batch)

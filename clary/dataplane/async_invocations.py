@@ -295,6 +295,9 @@ class AsyncInvocations:
             await self._scan()
         if now - self._gauged >= GAUGE_SECONDS:
             self._gauged = now
+            for route in self.routes.every():
+                if route.asynchronous:  # an empty queue is worth telling, too
+                    self._backlog((route.region, route.name.lower(), route.id))
             for backlog in list(self._backlogs.values()):
                 await self._look_after(backlog, now)
 
@@ -321,7 +324,7 @@ class AsyncInvocations:
     def _gauge(self, backlog: Backlog, route: EndpointRoute) -> None:
         instances = sum(len(variant.instances) for variant in route.variants)
         size = float(len(backlog.names))
-        age = max(0.0, time.time() - _received(backlog.waiting[0])) if backlog.waiting else 0.0
+        age = max(0.0, time.time() - _received(min(backlog.names))) if backlog.names else 0.0
         for metric, unit, value in (
             ("ApproximateBacklogSize", "Count", size),
             ("ApproximateBacklogSizePerInstance", "Count", size / max(1, instances)),

@@ -6,6 +6,7 @@ import base64
 import time
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from functools import lru_cache
 
 import orjson
 
@@ -62,7 +63,7 @@ def line_of(record: Record, settings: CaptureSettings) -> bytes:
     attributes = attributes or headers.get("x-amzn-sagemaker-custom-attributes", "")
     if attributes:
         event["customAttributes"] = [attributes]
-    event["inferenceTime"] = time.strftime("%Y-%m-%dT%H:%M:%SZ", time.gmtime(record.time))
+    event["inferenceTime"] = _stamp(int(record.time))
     document = {"captureData": data, "eventMetadata": event, "eventVersion": "0"}
     return orjson.dumps(document) + b"\n"
 
@@ -92,6 +93,11 @@ def _side(content: bytes, content_type: str, mode: str, settings: CaptureSetting
         "data": data,
         "encoding": encoding,
     }
+
+
+@lru_cache(16)
+def _stamp(second: int) -> str:
+    return time.strftime("%Y-%m-%dT%H:%M:%SZ", time.gmtime(second))
 
 
 def _header(headers: Headers, name: bytes) -> str:

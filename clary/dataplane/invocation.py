@@ -19,6 +19,7 @@ from clary.dataplane.upstream import AnswerOverdue, CannotConnect, PoolBusy, Ups
 from clary.model.errors import ApiError, ThrottlingException
 
 INSTANCES_TRIED_MAX = 2
+CONTENT_TYPE = "content-type"
 
 
 class Invocation:
@@ -38,6 +39,9 @@ class Invocation:
         "tried",
         "variant",
     )
+
+    container = "primary"  # as errors name it
+    streams = True  # whether InvokeEndpointWithResponseStream can be answered
 
     def __init__(
         self,
@@ -87,20 +91,23 @@ class Invocation:
     def answered(self, head: AnswerHead, body: bytes | None) -> None:
         self.model_seconds += time.perf_counter() - self.sent
         if body is None:
-            text = ANSWER_TOO_LARGE.format(container="primary", limit=ANSWER_BYTES_MAX)
-            self.settled.failed(self, model_error(self.route, 0, text))
+            text = ANSWER_TOO_LARGE.format(container=self.container, limit=ANSWER_BYTES_MAX)
+            self.settled.failed(self, self._refused(0, text))
         elif 200 <= head.status < 300:
             self.settled.succeeded(self, head, body)
         else:
             text = body.decode("utf-8", "replace")
-            self.settled.failed(self, model_error(self.route, head.status, text))
+            self.settled.failed(self, self._refused(head.status, text))
+
+    def _refused(self, status: int, text: str) -> ApiError:
+        return model_error(self.route, status, text, container=self.container)
 
     def failed(self, problem: UpstreamFailure) -> None:
         self.model_seconds += time.perf_counter() - self.sent
         if isinstance(problem, CannotConnect) and self.tried < INSTANCES_TRIED_MAX:
             self.settled.again(self)
         else:
-            self.settled.failed(self, failure(self.route, problem))
+            self.settled.failed(self, failure(self.route, problem, self.container))
 
 
 # Told the head and body of a successful answer, or an error.
@@ -117,14 +124,14 @@ class Settled(Protocol):
         ...
 
 
-def failure(route: EndpointRoute, problem: UpstreamFailure) -> ApiError:
+def failure(route: EndpointRoute, problem: UpstreamFailure, container: str = "primary") -> ApiError:
     """What the client sees of a model server that could not be asked or did not answer."""
     if isinstance(problem, CannotConnect):
         return no_capacity(route)
     if isinstance(problem, PoolBusy):
         return too_busy(route)
     words = TIMED_OUT if isinstance(problem, AnswerOverdue) else CONNECTION_CLOSED
-    return model_error(route, 0, words.format(container="primary"))
+    return model_error(route, 0, words.format(container=container), container=container)
 
 
 def too_busy(route: EndpointRoute) -> ThrottlingException:
@@ -159,10 +166,8 @@ PASSED_TO_MODEL = (
 )
 
 
-def model_head(headers: Mapping[str, str], body_bytes: int) -> bytes:
+def model_head(headers: Mapping[str, str], body_bytes: int, *, path: str = "/invocations") -> bytes:
     """The head that a model server receives."""
     lines = "".join([f"{name}: {headers[name]}\r\n" for name in PASSED_TO_MODEL if name in headers])
-    head = (
-        f"POST /invocations HTTP/1.1\r\nhost: model\r\n{lines}content-length: {body_bytes}\r\n\r\n"
-    )
+    head = f"POST {path} HTTP/1.1\r\nhost: model\r\n{lines}content-length: {body_bytes}\r\n\r\n"
     return head.encode("latin-1")

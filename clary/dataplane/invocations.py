@@ -27,11 +27,14 @@ from clary.dataplane.invocation_errors import (
     validation_error,
     variant_not_found,
 )
+from clary.dataplane.invocation_kinds import Kinds
 from clary.dataplane.invocation_metrics import InvocationMetrics
 from clary.dataplane.invocation_stream import STREAM_SECONDS_MAX, send_stream
 from clary.dataplane.lanes import AnswerHead
+from clary.dataplane.multi_model import Models
 from clary.dataplane.request_ids import unique_id
 from clary.dataplane.routes import EndpointRoute, RoutingTable, Variant
+from clary.dataplane.serverless import Serverless
 from clary.dataplane.upstream import Answer, CannotConnect, UpstreamFailure
 from clary.model.errors import ApiError
 from clary.wire.http import Request
@@ -70,6 +73,8 @@ class Invocations:
         budget: BodyBudget,
         captures: Captures,
         queues: AsyncInvocations,
+        models: Models | None = None,
+        serverless: Serverless | None = None,
         choose: Callable[[], float] = random.random,
     ) -> None:
         self.routes = routes
@@ -79,6 +84,9 @@ class Invocations:
         self.budget = budget
         self.captures = captures
         self.queues = queues
+        self.kinds = Kinds(
+            models or Models(None, None, metrics), serverless or Serverless(routes, None, metrics)
+        )
         self.choose = choose
 
     def begin(self, region: str, name: str, request: Request, started: float, done: Done) -> None:
@@ -133,7 +141,7 @@ class Invocations:
         self, route: EndpointRoute, request: Request, started: float, done: Done
     ) -> Invocation:
         variant = self._variant(route, request.headers.get(TARGET_VARIANT, ""))
-        return Invocation(route, variant, request.headers, request.body, started, self, done)
+        return self.kinds.invocation(route, variant, request, started, self, done)
 
     def _variant(self, route: EndpointRoute, target: str) -> Variant:
         """The variant asked for by name, else one drawn by weight among those with instances."""
@@ -141,7 +149,7 @@ class Invocations:
             named = route.variant(target)
             if named is None:
                 raise variant_not_found(target)
-            if not named.instances:
+            if not named.is_able:
                 raise no_capacity(route)
             return named
         able = route.able
@@ -169,6 +177,11 @@ class Invocations:
         self, route: EndpointRoute, request: Request, started: float, send: Send
     ) -> None:
         invocation = self._invocation(route, request, started, _nobody)
+        if not invocation.streams:
+            raise validation_error(
+                f"Endpoint {route.name} does not support InvokeEndpointWithResponseStream: it is "
+                "serverless, or runs several containers or models."
+            )
         try:
             answer = await self._ask(invocation)
             answer.extend(STREAM_SECONDS_MAX)

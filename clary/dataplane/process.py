@@ -26,7 +26,9 @@ from clary.dataplane.forwarding import ControlLink
 from clary.dataplane.invocation_metrics import InvocationMetrics
 from clary.dataplane.invocations import Invocations
 from clary.dataplane.listener import Listener
+from clary.dataplane.multi_model import Models
 from clary.dataplane.routes import RoutingTable
+from clary.dataplane.serverless import Serverless
 from clary.dataplane.tunnel import Tunnels
 from clary.settings import Settings
 
@@ -108,6 +110,8 @@ async def serve_settings(
         budget=budget,
         captures=captures,
         queues=queues,
+        models=Models(store, roles, metrics),
+        serverless=Serverless(routes, control, metrics),
     )
     door = Door(control=control, invocations=invocations, objects=objects)
     authority = Authority(settings.home / "authority", own_names=own_names(settings.host))

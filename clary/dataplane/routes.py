@@ -8,7 +8,7 @@ from __future__ import annotations
 import asyncio
 import json
 import logging
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
@@ -37,14 +37,45 @@ class Instance:
     socket: Path
     lanes: Lanes
     pool: Pool
+    # Of an instance with several containers, each by its name; the first is this instance's own.
+    containers: tuple[tuple[str, Instance], ...] = ()
+    models: Path | None = None  # where the models of a multi-model instance are put
 
     @property
     def outstanding(self) -> int:
-        return self.lanes.outstanding + self.pool.outstanding
+        own = self.lanes.outstanding + self.pool.outstanding
+        if not self.containers:
+            return own
+        return own + sum(one.outstanding for _, one in self.containers)
 
     def close(self) -> None:
         self.lanes.close()
         self.pool.close()
+        for _, one in self.containers:
+            one.close()
+
+
+@dataclass(frozen=True, slots=True)
+class MultiModelSettings:
+    """Of a variant with many models: the S3 prefix that TargetModel is relative to."""
+
+    prefix: str
+    cached: bool = True  # whether a model stays in memory after it was asked
+
+    @staticmethod
+    def parse(entry: dict[str, Any] | None) -> MultiModelSettings | None:
+        return MultiModelSettings(entry["prefix"], bool(entry["cached"])) if entry else None
+
+
+@dataclass(frozen=True, slots=True)
+class ServerlessSettings:
+    """Of a variant whose hosts start when they are asked for."""
+
+    concurrency: int
+
+    @staticmethod
+    def parse(entry: dict[str, Any] | None) -> ServerlessSettings | None:
+        return ServerlessSettings(int(entry["MaxConcurrency"])) if entry else None
 
 
 @dataclass(frozen=True, slots=True)
@@ -54,6 +85,14 @@ class Variant:
     instances: tuple[Instance, ...]
     timeout_seconds: float
     key: tuple[str, str, str] = ("", "", "")  # region, endpoint, variant: whom metrics count for
+    execution: str = ""  # of several containers: "Serial" or "Direct"
+    multi_model: MultiModelSettings | None = None
+    serverless: ServerlessSettings | None = None
+
+    @property
+    def is_able(self) -> bool:
+        """Whether it takes requests: a serverless variant does before it has a host."""
+        return bool(self.instances) or self.serverless is not None
 
 
 @dataclass(frozen=True, slots=True)
@@ -74,13 +113,13 @@ class EndpointRoute:
     able: tuple[Variant, ...] = field(init=False)  # the variants that have instances
 
     def __post_init__(self) -> None:
-        able = tuple(variant for variant in self.variants if variant.instances)
+        able = tuple(variant for variant in self.variants if variant.is_able)
         object.__setattr__(self, "able", able)
 
     def variant(self, name: str) -> Variant | None:
         """The variant of a name; of an endpoint between two fleets, the one that has more traffic."""
         named = [variant for variant in self.variants if variant.name == name]
-        return max(named, key=lambda one: (bool(one.instances), one.weight), default=None)
+        return max(named, key=lambda one: (one.is_able, one.weight), default=None)
 
 
 class RoutingTable:
@@ -179,13 +218,22 @@ class RoutingTable:
             ),
             timeout_seconds=float(entry.get("timeout_seconds") or TIMEOUT_SECONDS),
             key=(region, endpoint, entry["name"]),
+            execution=entry.get("execution") or "",
+            multi_model=MultiModelSettings.parse(entry.get("multi_model")),
+            serverless=ServerlessSettings.parse(entry.get("serverless")),
         )
 
     def _instance(self, entry: dict[str, Any], workers: int) -> Instance:
         key = (entry["socket"], workers)
         instance = self._instances.get(key)
         if instance is None:
-            instance = self._instances[key] = model_server(entry["id"], Path(key[0]), workers)
+            instance = model_server(entry["id"], Path(key[0]), workers)
+            if "containers" in entry:
+                named = tuple((one["name"], _container(one)) for one in entry["containers"])
+                instance = replace(instance, containers=named)
+            if "models" in entry:
+                instance = replace(instance, models=Path(entry["models"]))
+            self._instances[key] = instance
         return instance
 
     def _drop_unused(self) -> None:
@@ -197,6 +245,11 @@ class RoutingTable:
         }
         for key in [key for key, one in self._instances.items() if id(one) not in used]:
             self._instances.pop(key).close()
+
+
+def _container(entry: dict[str, Any]) -> Instance:
+    workers = int(entry.get("pipelined_workers") or 0)
+    return model_server(entry["name"], Path(entry["socket"]), workers)
 
 
 def model_server(name: str, socket: Path, workers: int) -> Instance:

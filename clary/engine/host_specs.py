@@ -134,6 +134,7 @@ def _program(settings: Settings, work: Work) -> dict[str, Any]:
         "prefix": str(prefix),
         "read_only": [str(path) for path in read_only],
         "writable": [str(path) for path in packages.writable],
+        "layered": work.serve is None,
         "code": str(code),
         "preload": list(work.image.preload),
     }

@@ -83,12 +83,18 @@ class SandboxExecutor:
 
     def _write(self, directory: Path, spec: dict[str, Any]) -> None:
         directory.mkdir(parents=True, mode=0o700, exist_ok=True)
-        document = {**spec, "sandbox": {"mode": self.mode}}
+        document = {**spec, "sandbox": {"mode": self._mode_of(spec)}}
         fresh = directory / f"spec.json.{os.getpid()}.{threading.get_ident()}"
         descriptor = os.open(fresh, os.O_WRONLY | os.O_CREAT | os.O_TRUNC, 0o600)
         with open(descriptor, "w", encoding="utf-8") as file:
             json.dump(document, file)
         fresh.replace(directory / "spec.json")
+
+    def _mode_of(self, spec: dict[str, Any]) -> str:
+        """A program that may install into its environment needs a layer, which bubblewrap has none of."""
+        layered = bool(spec["program"].get("layered"))
+        takes_over = self.mode == "bubblewrap" and layered and self.capabilities.namespaces
+        return "namespaces" if takes_over else self.mode
 
     def _ask_nursery(self, directory: Path) -> socket.socket | None:
         """Ask for a runner; its answer is awaited later, so that the hosts of a work start side by side."""
@@ -170,7 +176,7 @@ class SandboxExecutor:
                     raise RuntimeError(f"{directory} cannot be removed: its work still runs")
             limits.find_group(host.group_name(directory)).remove()
             with contextlib.suppress(FileNotFoundError):
-                shutil.rmtree(directory)
+                shutil.rmtree(directory, onerror=_open_and_retry)
             # The folders of the generation and of the work go with their last host.
             with contextlib.suppress(OSError):
                 directory.parent.rmdir()
@@ -214,6 +220,17 @@ class SandboxExecutor:
                 # Each watches its socket, and ends when it is gone.
                 with contextlib.suppress(OSError):
                     sockets.retire(str(path))
+
+
+def _open_and_retry(remove: Callable[..., Any], path: str, _problem: object) -> None:
+    """A program, or a layer's work folder, may leave folders that even their owner cannot enter."""
+    for place in (Path(path).parent, Path(path)):
+        with contextlib.suppress(FileNotFoundError):
+            place.chmod(0o700)
+    if Path(path).is_dir() and not Path(path).is_symlink():
+        shutil.rmtree(path)
+    else:
+        Path(path).unlink(missing_ok=True)
 
 
 def observe(directory: Path, clock: Callable[[], float] = time.time) -> Observation:

@@ -17,10 +17,13 @@ JSON = {"Content-Type": "application/json"}
 
 @dataclass(frozen=True)
 class Internal:
-    """`renew` opens a work token and issues credentials; `put_metrics` keeps a batch of the door's counters."""
+    """`renew` opens a work token and issues credentials; `put_metrics` keeps a batch of the door's counters;
+    `note_use` hears which serverless variants are in use.
+    """
 
     renew: Callable[[str], dict[str, Any]]
     put_metrics: Callable[[list[dict[str, Any]]], None]
+    note_use: Callable[[list[dict[str, str]]], None] = lambda used: None
 
     def handle(self, request: Request) -> Response:
         match (request.method, request.path):
@@ -30,6 +33,9 @@ class Internal:
                 return self._credentials(request)
             case ("POST", "/_clary/metrics"):
                 self.put_metrics(orjson.loads(request.body))
+                return _answer({})
+            case ("POST", "/_clary/serverless"):
+                self.note_use(orjson.loads(request.body))
                 return _answer({})
             case _:
                 return _answer({"message": f"{request.method} {request.path} is not here"}, 404)

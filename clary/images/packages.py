@@ -49,5 +49,6 @@ def _folders(value: str) -> list[Path]:
         address = urlsplit(word)
         path = Path(unquote(address.path)) if address.scheme in ("", "file") else None
         if path is not None and path.is_absolute() and path.is_dir():
-            found.append(path)
+            # The pages of an index lead to files beside it.
+            found.append(path.parent if path.name == "simple" else path)
     return found

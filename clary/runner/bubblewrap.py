@@ -42,6 +42,8 @@ def options(recipe: dict[str, Any], user: int, info: int) -> list[str]:
     if recipe["network"] == "none":
         argv.append("--unshare-net")
     for kind, source, target in recipe["mounts"]:
+        if kind == "layer":
+            kind, source = "read", target  # bubblewrap of today cannot lay one over the other
         if kind in _LONE_OPTIONS:
             argv += [_LONE_OPTIONS[kind], target]
         else:

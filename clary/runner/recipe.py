@@ -143,6 +143,10 @@ def mounts(spec: HostSpec) -> list[list[str]]:
     """Kind, source and target of each mount, outermost first; see `root_filesystem` for the kinds."""
     found = list(system_mounts())
     found += [["read", path, path] for path in _environment_paths(spec)]
+    if spec.program.layered and spec.program.prefix:
+        prefix = os.path.normpath(spec.program.prefix)
+        layer = ["layer", str(spec.directory / "layer"), prefix]
+        found = [layer if entry == ["read", prefix, prefix] else entry for entry in found]
     found += [["write", path, path] for path in spec.program.writable]
     if spec.program.code:
         found.append(["read", spec.program.code, "/opt/clary"])

@@ -1,7 +1,7 @@
 """The private root of a program: only what its recipe mounts exists there, and little of it is writable."""
 
 # Paths are plain strings here: they come from and go to system calls.
-# ruff: noqa: PTH102, PTH110, PTH112, PTH120, PTH211
+# ruff: noqa: PTH102, PTH103, PTH110, PTH112, PTH120, PTH211
 
 from __future__ import annotations
 
@@ -31,6 +31,9 @@ def _add(kind: str, source: str, target: str, folder: str) -> None:
     if kind in ("read", "write"):
         _make_place(folder, target, directory=os.path.isdir(source))
         namespaces.bind(source, place, writable=kind == "write")
+    elif kind == "layer":
+        _make_place(folder, target, directory=True)
+        _add_layer(source, target, place)
     elif kind == "device":
         _make_place(folder, target, directory=os.path.isdir(source))
         namespaces.bind_device(source, place)
@@ -45,6 +48,21 @@ def _add(kind: str, source: str, target: str, folder: str) -> None:
         _mount_devices(folder, target)
     else:
         raise ValueError(f"mount of unknown kind {kind!r}")
+
+
+def _add_layer(store: str, lower: str, place: str) -> None:
+    """`lower` with a layer of its own above it that takes what is written; read-only where that cannot be had."""
+    upper, work = store + "/upper", store + "/work"
+    options = f"lowerdir={lower},upperdir={upper},workdir={work},userxattr"
+    flags = namespaces.MS_NOSUID | namespaces.MS_NODEV
+    try:
+        os.makedirs(upper, exist_ok=True)
+        os.makedirs(work, exist_ok=True)
+        if "," in lower + store or ":" in lower + store:
+            raise OSError("a path of the layer cannot be written as a mount option")
+        namespaces.mount("overlay", place, "overlay", flags, options)
+    except OSError:
+        namespaces.bind(lower, place, writable=False)
 
 
 def _make_place(folder: str, target: str, directory: bool) -> None:

@@ -26,6 +26,7 @@ class Program(NamedTuple):
     prefix: str
     read_only: tuple[str, ...]
     writable: tuple[str, ...]
+    layered: bool  # it may install packages into its environment, for itself alone
     code: str
     fork_socket: str  # empty when the program is started afresh
 
@@ -228,6 +229,7 @@ def _program(document: Any) -> Program:
         prefix=get("prefix", str, "") or "",
         read_only=tuple(get("read_only", list, [])),
         writable=tuple(get("writable", list, [])),
+        layered=bool(get("layered", bool, False)),
         code=get("code", str, "") or "",
         fork_socket=_member(fork, "program.fork")("socket", str) if fork else "",
     )

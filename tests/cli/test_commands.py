@@ -225,7 +225,7 @@ def test_the_pytest_plugin_gives_a_session_its_own_server(environment, tmp_path)
         "    assert clary.environment['HTTPS_PROXY'] == clary.endpoint_url\n"
     )
     result = subprocess.run(
-        [sys.executable, "-m", "pytest", "-q", "-p", "clary.pytest_plugin", "-p",
+        [sys.executable, "-m", "pytest", "-q", "-p",
          "no:cacheprovider", str(tmp_path)],
         env=environment, cwd=tmp_path, capture_output=True, text=True, timeout=120, check=False,
     )  # fmt: skip

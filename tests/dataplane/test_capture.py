@@ -268,9 +268,10 @@ def test_invocations_of_a_running_door_are_captured_and_failures_are_not(
         client.close()
     keys = [info.key for info in store.list("captured").objects]
     assert all(key.startswith("model-monitor/iris/main/20") for key in keys)
-    lines = [
-        json.loads(line) for key in keys for line in store.read("captured", key).splitlines()
+    lines = [json.loads(line) for key in keys for line in store.read("captured", key).splitlines()]
+    assert [line["captureData"]["endpointInput"]["data"] for line in lines] == [
+        "1,2",
+        large.decode(),
     ]
-    assert [line["captureData"]["endpointInput"]["data"] for line in lines] == ["1,2", large.decode()]
     assert all(line["captureData"]["endpointOutput"]["data"] == "0.5" for line in lines)
     assert all(line["eventMetadata"]["inferenceId"] == "n-1" for line in lines)

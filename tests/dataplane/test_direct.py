@@ -36,7 +36,16 @@ def endpoint(home, serve_unix, set_routes):
     variant = {
         "name": "main", "weight": 1, "instances": [{"id": "i", "socket": str(home / "model.sock")}],
     }  # fmt: skip
-    set_routes({"us-east-1/iris": {"arn": ARN, "account": "1", "status": "InService", "variants": [variant]}})
+    set_routes(
+        {
+            "us-east-1/iris": {
+                "arn": ARN,
+                "account": "1",
+                "status": "InService",
+                "variants": [variant],
+            }
+        }
+    )
     return server
 
 

@@ -67,9 +67,7 @@ def run(scenario, behave, kind=Server, **options):
             path = Path(folder) / "s"
             server = kind(behave)
             listening = await asyncio.start_unix_server(server.serve, str(path))
-            lanes = Lanes(
-                path, **{"lanes_max": 2, "depth": 16, "body_bytes_max": 1000, **options}
-            )
+            lanes = Lanes(path, **{"lanes_max": 2, "depth": 16, "body_bytes_max": 1000, **options})
             try:
                 async with asyncio.timeout(20):
                     await scenario(lanes, server)

@@ -15,6 +15,7 @@ from typing import Any
 
 import boto3
 import pytest
+from botocore.exceptions import ClientError
 
 from clary.cli.ephemeral import ephemeral_installation
 from clary.cli.installation import Installation
@@ -72,7 +73,7 @@ Clients = Callable[..., Any]
 
 def boto3_clients(exported: dict[str, str], opened: list[Any]) -> Clients:
     def client(service: str, **options: Any) -> Any:
-        session = boto3.Session(
+        session: Any = boto3.Session(
             exported["AWS_ACCESS_KEY_ID"],
             exported["AWS_SECRET_ACCESS_KEY"],
             exported["AWS_SESSION_TOKEN"],
@@ -187,6 +188,12 @@ def python_job(name: str, code: str, **changes: Any) -> dict[str, Any]:
     return training_job(
         name, **{"AlgorithmSpecification": specification, "Environment": {"CODE": code}, **changes}
     )
+
+
+def refusal(caught: pytest.ExceptionInfo[ClientError]) -> tuple[str, str]:
+    """The code and the message of an error that a client was told."""
+    error = caught.value.response.get("Error", {})
+    return error.get("Code", ""), error.get("Message", "")
 
 
 def ended(sagemaker: Any, name: str, seconds: float = 90.0) -> dict[str, Any]:

@@ -2,13 +2,10 @@
 
 from __future__ import annotations
 
-import hashlib
-from collections.abc import Callable, Mapping
-from functools import partial
+from collections.abc import Callable
 from typing import Any
 
-from clary.engine.call import Call, Parts
-from clary.engine.host_specs import Work, host_specs
+from clary.engine.call import Call
 from clary.engine.naming import arn_of
 from clary.engine.projection import describe as described
 from clary.engine.resource import BoundResource, Resource
@@ -23,8 +20,9 @@ from clary.resources.inference.endpoint_async import (
     with_large_payloads,
 )
 from clary.resources.inference.endpoint_capture import capture_shown
+from clary.resources.inference.endpoint_containers import is_plain, model_part
 from clary.resources.inference.endpoint_deployment import begun
-from clary.resources.inference.endpoint_hosts import HostKey, containers_of, variants_of
+from clary.resources.inference.endpoint_launch import hosts, images
 from clary.resources.inference.endpoint_plan import plan_endpoint
 from clary.resources.inference.endpoint_routes import publish_routes
 from clary.resources.inference.endpoint_shown import (
@@ -34,12 +32,10 @@ from clary.resources.inference.endpoint_shown import (
     variants_shown,
 )
 from clary.resources.inference.endpoint_traffic import ALL_AT_ONCE, alarms_of, check_policy
-from clary.resources.inference.model_server import pipelined_workers
+from clary.resources.inference.scale_to_zero import carried_over, least_hosts
+from clary.resources.inference.serverless import check_concurrency, serverless_part
 from clary.store.rows import Row
 
-HEALTH_SECONDS_DEFAULT = 240
-GRACE_SECONDS = 30
-LOG_GROUP = "/aws/sagemaker/Endpoints/"
 NOT_BUILT = ("ShadowProductionVariants", "ExplainerConfig")
 
 
@@ -57,24 +53,25 @@ def target_of(call: Call, config_name: str, revision: int) -> dict[str, Any]:
             )
     variants: list[dict[str, Any]] = []
     for variant in config.document["ProductionVariants"]:
-        if "ServerlessConfig" in variant or not variant.get("ModelName"):
-            kind = (
-                "serverless variants" if "ServerlessConfig" in variant else "inference components"
-            )
+        if not variant.get("ModelName"):
             raise NotImplementedException(
-                f"Endpoints with {kind} are not built yet in this version of Clary."
+                "Endpoints with inference components are not built yet in this version of Clary."
             )
         model = _row(call, "Model", variant["ModelName"])
-        container = _container(model)
+        part = model_part(call.parts, model)
+        if config.document.get("AsyncInferenceConfig") and not is_plain(part):
+            raise NotImplementedException(
+                "Asynchronous endpoints of several containers or models are not built yet in this "
+                "version of Clary."
+            )
+        if "ServerlessConfig" in variant:
+            part = serverless_part(config.document, variant, part)
         variants.append(
             {
                 **variant,
                 "count": variant.get("InitialInstanceCount") or 1,
                 "weight": variant.get("InitialVariantWeight", 1.0),
-                "role": model.document.get("ExecutionRoleArn", ""),
-                "isolated": bool(model.document.get("EnableNetworkIsolation")),
-                "containers": [container],
-                "pipelined_workers": pipelined_workers(call.parts, container),
+                **part,
             }
         )
     return with_large_payloads(
@@ -88,108 +85,12 @@ def target_of(call: Call, config_name: str, revision: int) -> dict[str, Any]:
     )
 
 
-def _container(model: Row) -> dict[str, Any]:
-    containers: list[dict[str, Any]] = model.document.get("Containers") or [
-        model.document["PrimaryContainer"]
-    ]
-    if len(containers) > 1:
-        raise NotImplementedException(
-            "Endpoints whose model has several containers are not built yet in this version of Clary."
-        )
-    container = dict(containers[0])
-    if container.get("Mode") == "MultiModel":
-        raise NotImplementedException(
-            "Multi-model endpoints are not built yet in this version of Clary."
-        )
-    if not container.get("Image"):
-        raise NotImplementedException(
-            "Serving a model package by its name is not built yet in this version of Clary; "
-            "create the model with an Image."
-        )
-    return container
-
-
 def _row(call: Call, noun: str, name: str) -> Row:
     bound = call.parts.bound(noun)
     row = call.parts.store.rows.get(noun, name, account=call.account, region=call.region)
     if row is None:
         raise bound.missing_error(name, arn_of(bound, call, "", name))
     return row
-
-
-def images(row: Row) -> tuple[str, ...]:
-    target = row.state.get("target") or row.state.get("live") or {"variants": []}
-    found = [one for variant in variants_of(target) for one in containers_of(variant)]
-    return tuple(sorted({one["Image"] for one in found}))
-
-
-def hosts(row: Row, keys: tuple[str, ...], parts: Parts) -> list[dict[str, Any]]:
-    """Each host serves its own variant, so each is a piece of work of its own."""
-    specs: list[dict[str, Any]] = []
-    for key in keys:
-        host = HostKey.parse(key)
-        variant = _variant(row, host)
-        container = containers_of(variant)[host.container]
-        image = parts.image(container["Image"])
-        serve = image.commands.get("serve")
-        health = variant.get("ContainerStartupHealthCheckTimeoutInSeconds")
-        work = Work(
-            role_arn=variant["role"],
-            image=image,
-            argv=serve.argv if serve is not None else ("serve",),
-            environment=container.get("Environment") or {},
-            hosts=(key,),
-            inputs=_model_data(container),
-            stream=partial(_stream, row),
-            log_group=f"{LOG_GROUP}{row.name}",
-            grace_seconds=GRACE_SECONDS,
-            network_isolation=variant["isolated"],
-            serve={
-                "socket": "serve.sock",
-                "health_seconds": health or HEALTH_SECONDS_DEFAULT,
-                "ping_path": "/ping",
-            },
-        )
-        specs += host_specs(row, (key,), parts, work)
-    return specs
-
-
-def _stream(row: Row, host: str) -> str:
-    return f"{HostKey.parse(host).variant}/{instance_id(row, host)}"
-
-
-def _variant(row: Row, host: HostKey) -> Mapping[str, Any]:
-    for part in (row.state.get("target"), row.state.get("live")):
-        if part and part["revision"] == host.revision:
-            for variant in variants_of(part):
-                if variant["VariantName"] == host.variant:
-                    return variant
-    raise LookupError(f"endpoint {row.name} has no variant {host.variant} r{host.revision}")
-
-
-def _model_data(container: dict[str, Any]) -> list[dict[str, Any]]:
-    common = {
-        "name": "model",
-        "target": "model",
-        "mode": "File",
-        "distribution": "FullyReplicated",
-        "compression": "None",
-        "record_wrapper": "None",
-        "attributes": [],
-        "shuffle_seed": None,
-    }
-    source = (container.get("ModelDataSource") or {}).get("S3DataSource")
-    if source:
-        packed = source["CompressionType"] == "Gzip"
-        kind = "S3Object" if source["S3DataType"] == "S3Object" or packed else "S3Prefix"
-        return [{**common, "uri": source["S3Uri"], "type": kind, "unpack": packed}]
-    if container.get("ModelDataUrl"):
-        return [{**common, "uri": container["ModelDataUrl"], "type": "S3Object", "unpack": True}]
-    return []
-
-
-def instance_id(row: Row, host: str) -> str:
-    return "i-" + hashlib.sha256(f"{row.arn}/{row.id}/{host}".encode()).hexdigest()[:17]
 
 
 endpoint = Resource(
@@ -234,6 +135,7 @@ def update_endpoint(call: Call) -> dict[str, Any]:
             _retain(live, target, call.input.get("ExcludeRetainedVariantProperties"))
         require_topics(call, target)
         told.update(target)
+        carried_over(live, target)
         config = _deployment_config(call, row)
         check_policy(config or ALL_AT_ONCE, live, target)
         _require_alarms(call, config or {})
@@ -320,10 +222,31 @@ def update_endpoint_weights_and_capacities(call: Call) -> dict[str, Any]:
 
 
 def _resized(variant: dict[str, Any], wanted: dict[str, Any]) -> dict[str, Any]:
+    serverless = wanted.get("ServerlessUpdateConfig")
+    if serverless is not None or "ServerlessConfig" in variant:
+        return _resized_serverless(variant, wanted, serverless or {})
     return {
         **variant,
         "weight": wanted.get("DesiredWeight", variant["weight"]),
         "count": wanted.get("DesiredInstanceCount", variant["count"]),
+    }
+
+
+def _resized_serverless(
+    variant: dict[str, Any], wanted: dict[str, Any], given: dict[str, Any]
+) -> dict[str, Any]:
+    name = variant["VariantName"]
+    if "ServerlessConfig" not in variant:
+        raise ValidationException(f"Production variant {name} is not serverless.")
+    if "DesiredInstanceCount" in wanted:
+        raise ValidationException(f"Production variant {name} is serverless: it has no instances.")
+    settings = {**variant["ServerlessConfig"], **given}
+    check_concurrency(name, settings)
+    changed = {**variant, "ServerlessConfig": settings}
+    return {
+        **changed,
+        "weight": wanted.get("DesiredWeight", variant["weight"]),
+        "count": max(variant["count"], least_hosts(changed)),
     }
 
 

@@ -24,6 +24,7 @@ from clary.resources.inference.endpoint_deployment import (
     rolled_back_reason,
 )
 from clary.resources.inference.endpoint_hosts import HostKey, host_keys, variant_of
+from clary.resources.inference.scale_to_zero import has_serverless, idle_seconds_left, idled
 from clary.store.rows import Row
 
 __all__ = ["host_keys", "plan_endpoint", "variant_of"]
@@ -64,9 +65,14 @@ def plan_endpoint(row: Row, seen: Seen) -> Sequence[Decision]:
 
 def _serve(row: Row, seen: Seen, hosts: SortedHosts) -> Sequence[Decision]:
     """Start again what ended, let go what is not wanted any more, and keep the routes true."""
+    idle = idled(row, seen.now)
+    if idle:
+        return [Become(state=idle), Wait(0.0)]
     wanted = serving_keys(row)
     decisions = [_shown(row, seen), *_keep_up(row, seen, hosts, wanted)]
-    return [*decisions, *_let_go(row, seen, hosts, wanted), Wait(IN_SERVICE_SECONDS)]
+    left = idle_seconds_left(row, seen.now)
+    wait = IN_SERVICE_SECONDS if left is None else min(left, IN_SERVICE_SECONDS)
+    return [*decisions, *_let_go(row, seen, hosts, wanted), Wait(wait)]
 
 
 def serving_keys(row: Row) -> tuple[str, ...]:
@@ -164,7 +170,7 @@ def _unready(
     row: Row, seen: Seen, hosts: SortedHosts, wanted: Sequence[str]
 ) -> Sequence[Decision] | str:
     """What is still to be done for these hosts to be ready; a text if they never will be."""
-    if not wanted:
+    if not wanted and not has_serverless(row.state["target"]):
         return []
     if seen.preparation.status == "failed":
         return seen.preparation.message

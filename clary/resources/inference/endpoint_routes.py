@@ -11,11 +11,13 @@ import orjson
 from clary.engine.call import Parts
 from clary.engine.host_specs import host_directory
 from clary.resources.inference.endpoint_fleets import SERVING, ServingVariant, serving_variants
-from clary.resources.inference.endpoint_hosts import instance_of
+from clary.resources.inference.endpoint_hosts import containers_of, instance_of
+from clary.resources.inference.endpoint_launch import models_folder
 from clary.store.rows import Query, Row
 
 _PAGE = 1_000
 _writing = threading.Lock()
+Entry = dict[str, Any]  # of the snapshot
 
 
 def publish_routes(parts: Parts) -> None:
@@ -50,8 +52,11 @@ def _variant(row: Row, serving: ServingVariant, parts: Parts) -> dict[str, Any]:
     return {
         "name": serving.variant["VariantName"],
         "weight": serving.weight,
-        "instances": [_instance(row, keys, parts) for keys in serving.instances],
+        "instances": [_instance(row, serving, keys, parts) for keys in serving.instances],
         "timeout_seconds": 60,
+        "serverless": serving.variant.get("ServerlessConfig"),
+        "execution": serving.variant.get("execution", ""),
+        "multi_model": serving.variant.get("multi_model"),
         "pipelined_workers": serving.variant.get("pipelined_workers", 0),
     }
 
@@ -61,9 +66,19 @@ def _role(live: dict[str, Any] | None) -> str:
     return variants[0].get("role", "")
 
 
-def _instance(row: Row, keys: tuple[str, ...], parts: Parts) -> dict[str, Any]:
+def _instance(row: Row, serving: ServingVariant, keys: tuple[str, ...], parts: Parts) -> Entry:
+    """An instance is known by its first container; the door chains or chooses among several."""
     sockets = [str(host_directory(parts.settings, row, key) / "serve.sock") for key in keys]
-    return {"id": instance_of(keys[0]), "socket": sockets[0]}
+    found: Entry = {"id": instance_of(keys[0]), "socket": sockets[0]}
+    containers = containers_of(serving.variant)
+    if "multi_model" in serving.variant:
+        found["models"] = str(models_folder(row, keys[0], parts))
+    if len(keys) > 1:
+        found["containers"] = [
+            {"name": one["name"], "socket": socket, "pipelined_workers": one["pipelined_workers"]}
+            for one, socket in zip(containers, sockets, strict=True)
+        ]
+    return found
 
 
 def _every(parts: Parts) -> list[Row]:

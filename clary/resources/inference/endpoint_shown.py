@@ -42,7 +42,7 @@ def _live_shown(row: Row, part: str) -> list[dict[str, Any]] | None:
     if row.status == "Updating":
         told = [{"Status": "Updating", "StartTime": row.modified}]
     return [
-        _shown(row, live, one, wanted.get(one["VariantName"], one), 1.0, told)
+        _shown(row, live, one, wanted.get(one["VariantName"]) or one, 1.0, told)
         for one in live.get(part, [])
     ]
 

@@ -35,6 +35,10 @@ def with_defaults(call: Call) -> None:
 
 def instances_are_within_the_quota(call: Call) -> None:
     cluster = call.input["ProcessingResources"]["ClusterConfig"]
+    if "InstanceType" not in cluster or "InstanceCount" not in cluster:
+        raise ValidationException(
+            "ProcessingResources.ClusterConfig must give an InstanceType and an InstanceCount."
+        )
     require_instances(cluster["InstanceType"], cluster["InstanceCount"], "processing job")
 
 

@@ -18,7 +18,7 @@ def run(algorithm: Algorithm) -> int:
         algorithm.train(_job(algorithm, place))
     except UserError as problem:
         job.log(f"Error for Training: {problem}", "ERROR")
-        job.report_failure(place, f"UserError: {problem}")
+        job.report_failure(place, f"{type(problem).__name__}: {problem}")
         return 1
     except Exception as problem:  # noqa: BLE001 - the platform must learn of every failure
         traceback.print_exc()

@@ -18,6 +18,10 @@ def a_model(ask: Asker) -> dict[str, Any]:
         "ProductionVariants.ModelName": MODEL,
         "ProductionVariants.InstanceType": "ml.m5.large",
         "ProductionVariants.InitialInstanceCount": 1,
+        "DataCaptureConfig.CaptureContentTypeHeader": {"CsvContentTypes": ["text/csv"]},
+        "DataCaptureConfig.DestinationS3Uri": "s3://captures/here",
+        "AsyncInferenceConfig.OutputConfig.S3OutputPath": "s3://answers/here",
+        "AsyncInferenceConfig.OutputConfig.S3FailurePath": "s3://failures/here",
     }
 
 

@@ -119,7 +119,7 @@ assert answer.invoked_production_variant == "AllTraffic", answer
 again = Endpoint.get("v3-endpoint")
 assert again.endpoint_status == "InService" and again.production_variants, again
 assert [one.endpoint_name for one in Endpoint.get_all()] == ["v3-endpoint"]
-assert [one.model_name for one in Model.get_all(name_contains="v3-")] == ["v3-model"]
+assert [one.model_name for one in Model.get_all(name_contains="v3-model")] == ["v3-model"]
 config = EndpointConfig.get(again.endpoint_config_name)
 again.delete()
 again.wait_for_delete(poll=5)

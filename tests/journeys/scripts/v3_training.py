@@ -82,6 +82,7 @@ assert answer.content_type == "application/json", answer
 print(f"\naccuracy {accuracy(json.loads(answer.body.read()), test_y):.3f}")
 endpoint.delete()
 endpoint.wait_for_delete()
+model.delete()
 
 failing = trainer(source_code=SourceCode(command="python -c 'raise KeyError(7)'"))
 try:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
+from functools import partial
 from typing import Any
 
 import numpy as np
@@ -12,7 +13,7 @@ from threadpoolctl import threadpool_limits
 
 from clary.workloads.algorithms.first_party.hosts import Group
 
-CHUNK_ROWS = 16384
+CHUNK_ROWS = 8192
 
 
 def nearest(features: Any, centers: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
@@ -61,8 +62,7 @@ def lloyd(
     with threadpool_limits(1), ThreadPoolExecutor(threads) as pool:
         for _ in range(iterations_max):
             totals = np.zeros((len(centers), width + 1), dtype=np.float64)
-            now = centers
-            for part in pool.map(lambda rows: _sums(rows, now), _parts(features)):
+            for part in pool.map(partial(_sums, centers=centers), _parts(features)):
                 totals += part
             totals = group.sum(totals)
             filled = totals[:, width] > 0

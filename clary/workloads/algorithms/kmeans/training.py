@@ -11,7 +11,6 @@ import warnings
 from typing import Any
 
 import numpy as np
-from scipy.sparse import vstack
 from sklearn.cluster import KMeans, MiniBatchKMeans
 from sklearn.exceptions import ConvergenceWarning
 
@@ -40,7 +39,14 @@ def train(job: Job, algorithm: Algorithm) -> None:
         features = _dense_if_small(examples.features)
         centers = run.group.spread(_starting_centers(run, features, total))
         run.log.progress(1, 2)
-        centers = _refined(run, features, centers)
+        centers = geometry.lloyd(
+            run.group,
+            features,
+            centers,
+            iterations_max=run.values["local_lloyd_max_iter"],
+            tolerance=run.values["local_lloyd_tol"],
+            threads=job.threads,
+        )
         run.log.progress(2, 2)
         _report(run, "train", features, centers, total)
         run.finished(total, time.monotonic() - started)
@@ -106,39 +112,11 @@ def _sample(run: Session, features: Any, total: int) -> Any:
     if not isinstance(features, np.ndarray):
         features = features.toarray()
     parts = run.group.collect(features.astype(np.float32))
-    return (
-        vstack(parts)
-        if parts and not isinstance(parts[0], np.ndarray)
-        else (np.concatenate(parts) if parts else None)
-    )
+    return np.concatenate(parts) if parts else None
 
 
 def _init(word: str) -> Any:
     return "k-means++" if word == "kmeans++" else "random"
-
-
-def _refined(run: Session, features: Any, centers: np.ndarray) -> np.ndarray:
-    values = run.values
-    if run.group.size > 1:
-        return geometry.lloyd(
-            run.group,
-            features,
-            centers,
-            iterations_max=values["local_lloyd_max_iter"],
-            tolerance=values["local_lloyd_tol"],
-        )
-    with warnings.catch_warnings():
-        warnings.simplefilter("ignore", ConvergenceWarning)
-        fitted = KMeans(
-            len(centers),
-            init=centers,
-            n_init=1,
-            max_iter=values["local_lloyd_max_iter"],
-            tol=values["local_lloyd_tol"],
-            # A copy would double the memory; the rows are put back as they were.
-            copy_x=False,
-        ).fit(features)
-    return fitted.cluster_centers_.astype(np.float32)
 
 
 def _report(run: Session, channel: str, features: Any, centers: np.ndarray, count: int) -> None:

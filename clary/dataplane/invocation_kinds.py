@@ -1,0 +1,52 @@
+"""Which way a request takes through the instances of a variant: plain, a chain, one container, one of many models."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Any
+
+from clary.dataplane.invocation import Done, Invocation, Settled
+from clary.dataplane.multi_model import TARGET_MODEL, Models, MultiModelInvocation, refuse_model
+from clary.dataplane.routes import EndpointRoute, Variant
+from clary.dataplane.serial_containers import (
+    DIRECT,
+    TARGET_CONTAINER,
+    DirectInvocation,
+    SerialInvocation,
+    refuse_target,
+)
+from clary.dataplane.serverless import Serverless, ServerlessInvocation
+from clary.wire.http import Request
+
+
+@dataclass(frozen=True, slots=True)
+class Kinds:
+    """Makes invocations, each of the kind that its variant calls for."""
+
+    models: Models
+    serverless: Serverless
+
+    def invocation(
+        self,
+        route: EndpointRoute,
+        variant: Variant,
+        request: Request,
+        started: float,
+        settled: Settled,
+        done: Done,
+    ) -> Invocation:
+        """Raise an ApiError where the request does not fit the variant."""
+        headers = request.headers
+        members: tuple[Any, ...] = (route, variant, headers, request.body, started, settled, done)
+        if TARGET_CONTAINER in headers and variant.execution != DIRECT:
+            refuse_target(route)
+        if variant.multi_model is not None:
+            return MultiModelInvocation(self.models, *members)
+        if TARGET_MODEL in headers:
+            refuse_model(route)
+        if variant.serverless is not None:
+            return ServerlessInvocation(self.serverless, *members)
+        if not variant.execution:
+            return Invocation(*members)
+        kind = DirectInvocation if variant.execution == DIRECT else SerialInvocation
+        return kind(*members)
