@@ -268,7 +268,7 @@ def test_no_more_run_at_once_than_was_asked_for_and_the_oldest_go_first(
             running.append(seen.body)
             order.append(seen.body)
             most.append(len(running))
-        time.sleep(0.05)
+        threading.Event().wait(0.05)
         with guard:
             running.remove(seen.body)
         return 200, {}, b""
