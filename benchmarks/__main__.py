@@ -6,7 +6,17 @@ import subprocess
 import sys
 from pathlib import Path
 
-NAMES = ("server_start", "control_plane", "listing", "job_start", "objects", "hop", "batch_transform", "invocations", "algorithms")
+NAMES = (
+    "server_start",
+    "control_plane",
+    "listing",
+    "job_start",
+    "objects",
+    "hop",
+    "batch_transform",
+    "invocations",
+    "algorithms",
+)
 
 
 def main(names: list[str]) -> int:

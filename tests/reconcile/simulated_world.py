@@ -62,7 +62,9 @@ class SimulatedWorld:
         host = self.host(row_id, key)
         if host.outcome is not None:
             return Exited(host.outcome)
-        return Running("Training", (("Downloading", 1.0),), ready=True) if host.running else Absent()
+        return (
+            Running("Training", (("Downloading", 1.0),), ready=True) if host.running else Absent()
+        )
 
     def preparation(self, row: Row) -> Preparation:
         return self.prepared

@@ -94,7 +94,9 @@ class JobMachine(RuleBasedStateMachine):
             self.stopped_before_launch.add(job)
         row.status, row.due = "Stopping", self.now
         try:
-            self.store.rows.update(row, Event("transition", {"from": "InProgress", "to": "Stopping"}))
+            self.store.rows.update(
+                row, Event("transition", {"from": "InProgress", "to": "Stopping"})
+            )
         except RowChanged as changed:
             raise AssertionError("nobody else writes between the two lines") from changed
 
@@ -107,7 +109,11 @@ class JobMachine(RuleBasedStateMachine):
                 self.world.end(row_id, key, "stopped", self.now)
         self.turn()
 
-    @rule(job=jobs, result=st.sampled_from(["success", "failure", "timeout", "lost"]), n=st.integers(1, 3))
+    @rule(
+        job=jobs,
+        result=st.sampled_from(["success", "failure", "timeout", "lost"]),
+        n=st.integers(1, 3),
+    )
     def host_ends(self, job: int, result: str, n: int) -> None:
         self.world.end(job, f"algo-{n}", result, self.now)
 
