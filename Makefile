@@ -16,7 +16,7 @@ check: $(VENV)/developed
 	$(RUN)/ruff format --check .
 	$(RUN)/ruff check .
 	$(RUN)/lint-imports
-	$(RUN)/pyright
+	$(RUN)/pyright --threads 2
 	$(RUN)/pytest -q tests/architecture -p no:cacheprovider
 
 format: $(VENV)/developed
