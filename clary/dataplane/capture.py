@@ -1,9 +1,11 @@
 """Data capture: invocations kept in memory for moments, then written to S3 as files of JSON lines.
 
-    offer ── sample ── waiting records of a variant ── every few seconds, or many, or large ──▶ one object
+    offer ── sample ── waiting lines of a variant ── every few seconds, or many, or large ──▶ one object
 
-An invocation never waits for its capture and never fails by it: where the memory set aside is full
-or the store refuses, records are dropped, counted and logged.
+An invocation is answered before it is captured and never fails by it: where the memory set aside is
+full or the store refuses, records are dropped, counted and logged. Lines are made on the event loop,
+which costs microseconds; a thread would hold it up for longer, whenever the machine is busy and the
+thread is put aside while it has the interpreter. Only what is large is left to the thread.
 """
 
 from __future__ import annotations
@@ -14,11 +16,11 @@ import random
 import threading
 import time
 from collections.abc import Callable, Mapping
-from concurrent.futures import ThreadPoolExecutor
+from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass, field
-from typing import Protocol
+from typing import Any, Protocol
 
-from clary.dataplane.capture_records import Record, lines_of, object_key
+from clary.dataplane.capture_records import Lines, Record, object_key
 from clary.dataplane.capture_settings import CaptureSettings
 from clary.dataplane.lanes import AnswerHead
 from clary.dataplane.routes import EndpointRoute
@@ -31,6 +33,7 @@ FLUSH_BYTES = 4 * 1024 * 1024
 FLUSH_RECORDS = 10_000
 WAITING_BYTES_MAX = 96 * 1024 * 1024  # of all variants together, those being written included
 RECORD_OVERHEAD_BYTES = 512
+LINE_BYTES_MAX = 64 * 1024  # longer ones are made by the thread
 REPORT_SECONDS = 10.0
 
 
@@ -55,7 +58,8 @@ class _Batch:
     variant: str
     settings: CaptureSettings
     since: float
-    records: list[Record] = field(default_factory=list[Record])
+    lines: Lines
+    records: list[tuple[float, bytes | Record]] = field(default_factory=list[Any])
     size: int = 0
 
 
@@ -75,7 +79,7 @@ class Captures:
         self._chance = chance
         self._clock = clock
         self.flush_seconds = flush_seconds
-        self._batches: dict[tuple[str, str, CaptureSettings], _Batch] = {}
+        self._batches: dict[tuple[int, str], _Batch] = {}
         self._waiting_bytes = 0
         self._guard = threading.Lock()  # of the two numbers that the thread changes too
         self._writer = ThreadPoolExecutor(1, thread_name_prefix="capture")
@@ -104,20 +108,20 @@ class Captures:
             with self._guard:
                 self.dropped += 1
             return
-        key = (route.arn, variant, settings)
+        key = (id(settings), variant)  # the batch keeps the settings, so that no others get its id
         batch = self._batches.get(key)
         now = self._clock()
         if batch is None:
-            batch = self._batches[key] = _Batch(route.name, variant, settings, now)
-        batch.records.append(
-            Record(
-                now,
-                body if settings.input else None,
-                headers,
-                answer if settings.output else None,
-                head.headers,
-            )
-        )
+            batch = _Batch(route.name, variant, settings, now, Lines(settings))
+            self._batches[key] = batch
+        given = body if settings.input else None
+        told = answer if settings.output else None
+        record: bytes | Record
+        if size > LINE_BYTES_MAX:
+            record = Record(now, given, headers, told, head.headers)
+        else:
+            record = batch.lines.line_of(now, given, headers, told, head.headers)
+        batch.records.append((now, record))
         batch.size += size
         with self._guard:
             self._waiting_bytes += size
@@ -150,28 +154,33 @@ class Captures:
             count, self._dropped_told = self.dropped - self._dropped_told, self.dropped
             log.warning("%d captured invocations were dropped: they could not be kept", count)
 
-    def _hand_over(self, key: tuple[str, str, CaptureSettings]) -> None:
+    def _hand_over(self, key: tuple[int, str]) -> None:
         batch = self._batches.pop(key)
         if self._store is not None:
-            self._writer.submit(self._write, self._store, batch)
+            self._writer.submit(self._write, self._store, batch).add_done_callback(_ended)
 
     def _write(self, store: Store, batch: _Batch) -> None:
         """Run in the thread: one object for each hour that the records are of."""
         try:
-            hours: dict[int, list[Record]] = {}
-            for record in batch.records:
-                hours.setdefault(int(record.time // 3600), []).append(record)
+            hours: dict[int, list[tuple[float, bytes | Record]]] = {}
+            for one in batch.records:
+                hours.setdefault(int(one[0] // 3600), []).append(one)
             for records in hours.values():
                 self._put(store, batch, records)
         finally:
             with self._guard:
                 self._waiting_bytes -= batch.size
 
-    def _put(self, store: Store, batch: _Batch, records: list[Record]) -> None:
+    def _put(
+        self, store: Store, batch: _Batch, records: list[tuple[float, bytes | Record]]
+    ) -> None:
         settings = batch.settings
-        place = object_key(settings.prefix, batch.endpoint, batch.variant, records[0].time)
+        place = object_key(settings.prefix, batch.endpoint, batch.variant, records[0][0])
         try:
-            content = lines_of(records, settings)
+            lines = batch.lines
+            content = b"".join(
+                [one if isinstance(one, bytes) else lines.line(one) for _, one in records]
+            )
             store.put(settings.bucket, place, content, "application/json")
         except (ApiError, OSError) as problem:
             with self._guard:
@@ -187,3 +196,8 @@ class Captures:
         else:
             with self._guard:
                 self.captured += len(records)
+
+
+def _ended(written: Future[None]) -> None:
+    if (problem := written.exception()) is not None:
+        log.error("captured invocations were lost by a defect of Clary", exc_info=problem)

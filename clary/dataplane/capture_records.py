@@ -3,10 +3,10 @@
 from __future__ import annotations
 
 import base64
+import random
 import time
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from dataclasses import dataclass
-from functools import lru_cache
 
 import orjson
 
@@ -14,15 +14,12 @@ from clary.dataplane.capture_settings import CaptureSettings
 from clary.dataplane.request_ids import unique_id
 from clary.dataplane.upstream import Headers
 
-# The event loop has to wait while a thread encodes, so the thread pauses after a few records.
-RECORDS_BETWEEN_PAUSES = 64
-BYTES_BETWEEN_PAUSES = 256 * 1024
-PAUSE_SECONDS = 0.0005
+SIDES_REMEMBERED_MAX = 256
 
 
 @dataclass(frozen=True, slots=True)
 class Record:
-    """One invocation as it was; None stands for a side that is not captured."""
+    """One invocation as it was, to be written later; None stands for a side that is not captured."""
 
     time: float
     input: bytes | None
@@ -31,41 +28,90 @@ class Record:
     answer_headers: Headers
 
 
-def lines_of(records: Sequence[Record], settings: CaptureSettings) -> bytes:
-    """The content of a file. It pauses now and then: whoever calls is a thread of its own."""
-    lines: list[bytes] = []
-    count, size = 0, 0
-    for record in records:
-        line = line_of(record, settings)
-        lines.append(line)
-        count += 1
-        size += len(line)
-        if count >= RECORDS_BETWEEN_PAUSES or size >= BYTES_BETWEEN_PAUSES:
-            count, size = 0, 0
-            time.sleep(PAUSE_SECONDS)
-    return b"".join(lines)
+class Lines:
+    """Writes the lines of one file. All but the data is much the same from line to line, and the
+    event loop waits while a line is made: what was encoded once is not encoded again.
+    """
 
+    def __init__(self, settings: CaptureSettings) -> None:
+        self._settings = settings
+        self._sides: dict[tuple[str, str], tuple[bytes, str]] = {}  # start of a side, its encoding
+        # By identity: model servers repeat their heads, and those are remembered as one object.
+        self._answers: dict[int, tuple[Headers, str, str]] = {}
+        self._stamp: tuple[int, bytes] = (-1, b"")
+        # Event ids have the form of random UUIDs; those of a file differ in their last digits.
+        self._event = unique_id()[:24].encode()
+        self._events = random.getrandbits(40)
 
-def line_of(record: Record, settings: CaptureSettings) -> bytes:
-    data: dict[str, object] = {}
-    headers = record.headers
-    if record.input is not None:
-        data["endpointInput"] = _side(
-            record.input, headers.get("content-type", ""), "INPUT", settings
+    def line(self, record: Record) -> bytes:
+        return self.line_of(
+            record.time, record.input, record.headers, record.output, record.answer_headers
         )
-    if record.output is not None:
-        content_type = _header(record.answer_headers, b"content-type")
-        data["endpointOutput"] = _side(record.output, content_type, "OUTPUT", settings)
-    event: dict[str, object] = {"eventId": unique_id()}
-    if "x-amzn-sagemaker-inference-id" in headers:
-        event["inferenceId"] = headers["x-amzn-sagemaker-inference-id"]
-    attributes = _header(record.answer_headers, b"x-amzn-sagemaker-custom-attributes")
-    attributes = attributes or headers.get("x-amzn-sagemaker-custom-attributes", "")
-    if attributes:
-        event["customAttributes"] = [attributes]
-    event["inferenceTime"] = _stamp(int(record.time))
-    document = {"captureData": data, "eventMetadata": event, "eventVersion": "0"}
-    return orjson.dumps(document) + b"\n"
+
+    def line_of(
+        self,
+        moment: float,
+        given: bytes | None,
+        headers: Mapping[str, str],
+        answer: bytes | None,
+        answer_headers: Headers,
+    ) -> bytes:
+        """The line of an invocation; None stands for a side that is not captured."""
+        content_type, attributes = self._answer(answer_headers)
+        attributes = attributes or headers.get("x-amzn-sagemaker-custom-attributes", "")
+        sides: list[bytes] = []
+        if given is not None:
+            kind = headers.get("content-type", "")
+            sides.append(b'"endpointInput":' + self._side(given, kind, "INPUT"))
+        if answer is not None:
+            sides.append(b'"endpointOutput":' + self._side(answer, content_type, "OUTPUT"))
+        self._events += 1
+        event = b'{"eventId":"%b%012x",' % (self._event, self._events)
+        if "x-amzn-sagemaker-inference-id" in headers:
+            number = orjson.dumps(headers["x-amzn-sagemaker-inference-id"])
+            event += b'"inferenceId":%b,' % number
+        if attributes:
+            event += b'"customAttributes":[%b],' % orjson.dumps(attributes)
+        second = int(moment)
+        if second != self._stamp[0]:
+            stamp = time.strftime("%Y-%m-%dT%H:%M:%SZ", time.gmtime(second))
+            self._stamp = (second, stamp.encode())
+        return (
+            b'{"captureData":{%b},"eventMetadata":%b"inferenceTime":"%b"},"eventVersion":"0"}\n'
+            % (b",".join(sides), event, self._stamp[1])
+        )
+
+    def _side(self, content: bytes, content_type: str, mode: str) -> bytes:
+        found = self._sides.get((content_type, mode))
+        if found is None:
+            kind = orjson.dumps(content_type)
+            start = b'{"observedContentType":%b,"mode":"%b","data":' % (kind, mode.encode())
+            if len(self._sides) >= SIDES_REMEMBERED_MAX:
+                self._sides.clear()
+            found = (start, self._settings.encoding(content_type))
+            self._sides[content_type, mode] = found
+        start, encoding = found
+        if encoding != "BASE64":
+            try:
+                data = orjson.dumps(content.decode())
+                return b'%b%b,"encoding":"%b"}' % (start, data, encoding.encode())
+            except UnicodeDecodeError:
+                pass  # what is announced as text but is none can be written in one way only
+        return b'%b"%b","encoding":"BASE64"}' % (start, base64.b64encode(content))
+
+    def _answer(self, headers: Headers) -> tuple[str, str]:
+        """Content type and custom attributes of an answer's head."""
+        found = self._answers.get(id(headers))
+        if found is None or found[0] is not headers:
+            if len(self._answers) >= SIDES_REMEMBERED_MAX:
+                self._answers.clear()
+            found = (
+                headers,
+                _header(headers, b"content-type"),
+                _header(headers, b"x-amzn-sagemaker-custom-attributes"),
+            )
+            self._answers[id(headers)] = found
+        return found[1], found[2]
 
 
 def object_key(prefix: str, endpoint: str, variant: str, when: float) -> str:
@@ -75,29 +121,6 @@ def object_key(prefix: str, endpoint: str, variant: str, when: float) -> str:
     folder = time.strftime("%Y/%m/%d/%H", moment)
     name = f"{moment.tm_min:02d}-{moment.tm_sec:02d}-{milliseconds:03d}-{unique_id()}.jsonl"
     return "/".join([*([prefix] if prefix else []), endpoint, variant, folder, name])
-
-
-def _side(content: bytes, content_type: str, mode: str, settings: CaptureSettings) -> object:
-    encoding = settings.encoding(content_type)
-    data = ""
-    if encoding != "BASE64":
-        try:
-            data = content.decode()
-        except UnicodeDecodeError:
-            encoding = "BASE64"  # what is announced as text but is none can be written no other way
-    if encoding == "BASE64":
-        data = base64.b64encode(content).decode()
-    return {
-        "observedContentType": content_type,
-        "mode": mode,
-        "data": data,
-        "encoding": encoding,
-    }
-
-
-@lru_cache(16)
-def _stamp(second: int) -> str:
-    return time.strftime("%Y-%m-%dT%H:%M:%SZ", time.gmtime(second))
 
 
 def _header(headers: Headers, name: bytes) -> str:

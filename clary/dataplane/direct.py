@@ -27,8 +27,8 @@ log = logging.getLogger(__name__)
 START = b"POST /endpoints/"
 HEAD_BYTES_MAX = 16 * 1024
 BODY_BYTES_MAX = 64 * 1024  # larger ones are counted against the memory of all bodies together
-REMEMBERED_MAX = 4096
-LINE_REMEMBERED_MAX = 256
+REMEMBERED_MAX = 1024
+LINE_REMEMBERED_MAX = 2048
 CLOSE = b"connection: close\r\n"
 
 _REQUEST_LINE = re.compile(
@@ -39,12 +39,12 @@ _NAME = re.compile(r"[!#$%&'*+\-.^_`|~0-9A-Za-z]+")
 _REPEATED = frozenset(
     (
         *("host", "user-agent", "accept", "accept-encoding", "content-type", "content-length"),
-        *("connection", "amz-sdk-request"),
+        *("connection", "amz-sdk-request", "x-amz-security-token"),
     )
 )
 _EXPECTED = _REPEATED | frozenset(
     (
-        *("authorization", "x-amz-date", "x-amz-content-sha256", "x-amz-security-token"),
+        *("authorization", "x-amz-date", "x-amz-content-sha256"),
         *("amz-sdk-invocation-id", "x-amzn-sagemaker-inference-id"),
     )
 )

@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any
 
+from clary.dataplane.components import COMPONENT, ComponentInvocation
 from clary.dataplane.invocation import Done, Invocation, Settled
+from clary.dataplane.invocation_metrics import InvocationMetrics
 from clary.dataplane.multi_model import TARGET_MODEL, Models, MultiModelInvocation, refuse_model
 from clary.dataplane.routes import EndpointRoute, Variant
 from clary.dataplane.serial_containers import (
@@ -16,6 +18,7 @@ from clary.dataplane.serial_containers import (
     refuse_target,
 )
 from clary.dataplane.serverless import Serverless, ServerlessInvocation
+from clary.dataplane.session_affinity import SESSION_ID, SessionInvocation, Sessions
 from clary.wire.http import Request
 
 
@@ -25,6 +28,8 @@ class Kinds:
 
     models: Models
     serverless: Serverless
+    metrics: InvocationMetrics
+    sessions: Sessions = field(default_factory=Sessions)
 
     def invocation(
         self,
@@ -46,7 +51,11 @@ class Kinds:
             refuse_model(route)
         if variant.serverless is not None:
             return ServerlessInvocation(self.serverless, *members)
+        if COMPONENT in headers:
+            return ComponentInvocation(self.metrics, *members)
         if not variant.execution:
+            if SESSION_ID in headers:
+                return SessionInvocation(self.sessions, *members)
             return Invocation(*members)
         kind = DirectInvocation if variant.execution == DIRECT else SerialInvocation
         return kind(*members)

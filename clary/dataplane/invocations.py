@@ -17,8 +17,15 @@ from clary.dataplane.answers import Headers, Receive, Scope, Send, send_whole
 from clary.dataplane.async_invocations import AsyncInvocations
 from clary.dataplane.bodies import Body, BodyBudget
 from clary.dataplane.capture import Captures
+from clary.dataplane.components import COMPONENT, component_variants
 from clary.dataplane.dispatch import Route
-from clary.dataplane.invocation import INSTANCES_TRIED_MAX, Done, Invocation, failure
+from clary.dataplane.invocation import (
+    INSTANCES_TRIED_MAX,
+    Done,
+    Invocation,
+    Settled,
+    failure,
+)
 from clary.dataplane.invocation_errors import (
     endpoint_not_found,
     endpoint_not_in_service,
@@ -35,6 +42,7 @@ from clary.dataplane.multi_model import Models
 from clary.dataplane.request_ids import unique_id
 from clary.dataplane.routes import EndpointRoute, RoutingTable, Variant
 from clary.dataplane.serverless import Serverless
+from clary.dataplane.shadow import Unheard, nobody
 from clary.dataplane.upstream import Answer, CannotConnect, UpstreamFailure
 from clary.model.errors import ApiError
 from clary.wire.http import Request
@@ -85,9 +93,12 @@ class Invocations:
         self.captures = captures
         self.queues = queues
         self.kinds = Kinds(
-            models or Models(None, None, metrics), serverless or Serverless(routes, None, metrics)
+            models or Models(None, None, metrics),
+            serverless or Serverless(routes, None, metrics),
+            metrics,
         )
         self.choose = choose
+        self.unheard = Unheard(self, choose)
 
     def begin(self, region: str, name: str, request: Request, started: float, done: Done) -> None:
         """Admit and send a small request; raise an ApiError, or tell `done` how it ended."""
@@ -136,11 +147,23 @@ class Invocations:
         except ApiError as problem:
             self.count(invocation, problem)
             raise
+        if route.shadows:
+            self._shadow(route, request, started)
+
+    def _shadow(self, route: EndpointRoute, request: Request, started: float) -> None:
+        def make(route: EndpointRoute, shadow: Variant, settled: Settled) -> Invocation:
+            return self.kinds.invocation(route, shadow, request, started, settled, nobody)
+
+        self.unheard.copy(route, make)
 
     def _invocation(
         self, route: EndpointRoute, request: Request, started: float, done: Done
     ) -> Invocation:
-        variant = self._variant(route, request.headers.get(TARGET_VARIANT, ""))
+        if route.components is not None or COMPONENT in request.headers:
+            able = component_variants(route, request.headers.get(COMPONENT, ""))
+            variant = able[0] if len(able) == 1 else draw(able, self.choose)
+        else:
+            variant = self._variant(route, request.headers.get(TARGET_VARIANT, ""))
         return self.kinds.invocation(route, variant, request, started, self, done)
 
     def _variant(self, route: EndpointRoute, target: str) -> Variant:
@@ -218,12 +241,12 @@ class Invocations:
 
     def succeeded(self, invocation: Invocation, head: AnswerHead, body: bytes) -> None:
         self.count(invocation, None)
+        invocation.done(invocation, head, body)
         route = invocation.route
         if route.capture is not None:
             self.captures.offer(
                 route, invocation.variant.name, invocation.headers, invocation.body, head, body
             )
-        invocation.done(invocation, head, body)
 
     def failed(self, invocation: Invocation, problem: ApiError) -> None:
         self.count(invocation, problem)

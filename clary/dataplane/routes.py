@@ -110,11 +110,19 @@ class EndpointRoute:
     role: str = ""
     capture: CaptureSettings | None = None
     inference: AsyncSettings | None = None  # of an asynchronous endpoint
+    shadows: tuple[Variant, ...] = ()  # their weight is the share of requests that is copied
+    components: dict[str, tuple[Variant, ...]] | None = None  # None where it hosts none
     able: tuple[Variant, ...] = field(init=False)  # the variants that have instances
 
     def __post_init__(self) -> None:
         able = tuple(variant for variant in self.variants if variant.is_able)
         object.__setattr__(self, "able", able)
+
+    @property
+    def everything(self) -> tuple[Variant, ...]:
+        """All that has instances."""
+        fleets = (self.components or {}).values()
+        return (*self.variants, *self.shadows, *(one for fleet in fleets for one in fleet))
 
     def variant(self, name: str) -> Variant | None:
         """The variant of a name; of an endpoint between two fleets, the one that has more traffic."""
@@ -205,8 +213,22 @@ class RoutingTable:
                 role=entry.get("role", ""),
                 capture=CaptureSettings.parse(entry.get("capture")),
                 inference=AsyncSettings.parse(inference),
+                components=self._components(region, name, entry),
+                shadows=tuple(
+                    self._variant(region, name, variant) for variant in entry.get("shadows", [])
+                ),
             )
         return routes
+
+    def _components(
+        self, region: str, endpoint: str, entry: dict[str, Any]
+    ) -> dict[str, tuple[Variant, ...]] | None:
+        if not entry.get("hosts_components"):
+            return None
+        return {
+            name: tuple(self._variant(region, endpoint, fleet) for fleet in fleets)
+            for name, fleets in entry.get("components", {}).items()
+        }
 
     def _variant(self, region: str, endpoint: str, entry: dict[str, Any]) -> Variant:
         return Variant(
@@ -240,7 +262,7 @@ class RoutingTable:
         used = {
             id(instance)
             for route in self._routes.values()
-            for variant in route.variants
+            for variant in route.everything
             for instance in variant.instances
         }
         for key in [key for key, one in self._instances.items() if id(one) not in used]:

@@ -14,7 +14,7 @@ from botocore.config import Config
 
 from clary.dataplane import capture
 from clary.dataplane.capture import Captures
-from clary.dataplane.capture_records import Record, line_of, object_key
+from clary.dataplane.capture_records import Lines, Record, object_key
 from clary.dataplane.capture_settings import CaptureSettings
 from clary.dataplane.lanes import AnswerHead
 from clary.dataplane.routes import EndpointRoute
@@ -45,6 +45,10 @@ def record(body=b"69,0,1.5\n", content_type="text/csv", answer=b"0.0254", **head
     return Record(NOON, body, given, answer, [(b"content-type", b"text/csv; charset=utf-8")])
 
 
+def line_of(record, settings):
+    return Lines(settings).line(record)
+
+
 def route(**changes):
     return EndpointRoute(
         region="us-east-1", name="iris", arn=ARN, account="123456789012", status="InService",
@@ -52,9 +56,12 @@ def route(**changes):
     )  # fmt: skip
 
 
-def offer(captures, body=b"1,2", answer=b"3", **changes):
+def offer(captures, body=b"1,2", answer=b"3", to=None):
     head = AnswerHead(200, [(b"content-type", b"text/csv")])
-    captures.offer(route(**changes), "main", {"content-type": "text/csv"}, body, head, answer)
+    captures.offer(to or IRIS, "main", {"content-type": "text/csv"}, body, head, answer)
+
+
+IRIS = route()
 
 
 class Kept:
@@ -170,13 +177,13 @@ def test_each_hour_has_its_own_file():
 
 
 def test_sampling_keeps_the_share_that_was_asked_for():
-    kept = Kept()
+    kept, sampled = Kept(), route(InitialSamplingPercentage=30)
     draws = iter([0.1, 0.29, 0.31, 0.9])
 
     async def main():
         captures = Captures(kept, chance=lambda: next(draws))
         for number in range(4):
-            offer(captures, body=str(number).encode(), InitialSamplingPercentage=30)
+            offer(captures, body=str(number).encode(), to=sampled)
         await captures.close()
 
     asyncio.run(main())

@@ -25,6 +25,7 @@ from clary.resources.inference.endpoint_deployment import begun
 from clary.resources.inference.endpoint_launch import hosts, images
 from clary.resources.inference.endpoint_plan import plan_endpoint
 from clary.resources.inference.endpoint_routes import publish_routes
+from clary.resources.inference.endpoint_shadows import check_shadows
 from clary.resources.inference.endpoint_shown import (
     last_deployment_config,
     pending_shown,
@@ -36,7 +37,7 @@ from clary.resources.inference.scale_to_zero import carried_over, least_hosts
 from clary.resources.inference.serverless import check_concurrency, serverless_part
 from clary.store.rows import Row
 
-NOT_BUILT = ("ShadowProductionVariants", "ExplainerConfig")
+NOT_BUILT = ("ExplainerConfig",)
 
 
 def _in_progress(row: Row) -> ValidationException:
@@ -51,38 +52,60 @@ def target_of(call: Call, config_name: str, revision: int) -> dict[str, Any]:
             raise NotImplementedException(
                 f"Endpoint configurations with {member} are not built yet in this version of Clary."
             )
-    variants: list[dict[str, Any]] = []
-    for variant in config.document["ProductionVariants"]:
-        if not variant.get("ModelName"):
-            raise NotImplementedException(
-                "Endpoints with inference components are not built yet in this version of Clary."
-            )
-        model = _row(call, "Model", variant["ModelName"])
-        part = model_part(call.parts, model)
-        if config.document.get("AsyncInferenceConfig") and not is_plain(part):
-            raise NotImplementedException(
-                "Asynchronous endpoints of several containers or models are not built yet in this "
-                "version of Clary."
-            )
-        if "ServerlessConfig" in variant:
-            part = serverless_part(config.document, variant, part)
-        variants.append(
-            {
-                **variant,
-                "count": variant.get("InitialInstanceCount") or 1,
-                "weight": variant.get("InitialVariantWeight", 1.0),
-                **part,
-            }
-        )
+    check_shadows(config.document)
+    shadows = config.document.get("ShadowProductionVariants") or []
     return with_large_payloads(
         {
             "config": config_name,
             "revision": revision,
-            "variants": variants,
+            "variants": [
+                _variant(call, config, variant) for variant in config.document["ProductionVariants"]
+            ],
+            "shadows": [_variant(call, config, variant) for variant in shadows],
             "capture": config.document.get("DataCaptureConfig"),
             "async": config.document.get("AsyncInferenceConfig"),
         }
     )
+
+
+def _variant(call: Call, config: Row, variant: dict[str, Any]) -> dict[str, Any]:
+    if not variant.get("ModelName"):
+        return _for_components(config, variant)
+    model = _row(call, "Model", variant["ModelName"])
+    part = model_part(call.parts, model)
+    if config.document.get("AsyncInferenceConfig") and not is_plain(part):
+        raise NotImplementedException(
+            "Asynchronous endpoints of several containers or models are not built yet in this "
+            "version of Clary."
+        )
+    if "ServerlessConfig" in variant:
+        part = serverless_part(config.document, variant, part)
+    return {
+        **variant,
+        "count": variant.get("InitialInstanceCount") or 1,
+        "weight": variant.get("InitialVariantWeight", 1.0),
+        **part,
+    }
+
+
+def _for_components(config: Row, variant: dict[str, Any]) -> dict[str, Any]:
+    """A variant without a model has instances and no hosts: those are of its inference components."""
+    if config.document.get("AsyncInferenceConfig"):
+        raise NotImplementedException(
+            "Asynchronous endpoints of inference components are not built yet in this version of "
+            "Clary."
+        )
+    return {
+        **variant,
+        "components": True,
+        "instances": variant.get("InitialInstanceCount") or 1,
+        "count": 0,
+        "weight": variant.get("InitialVariantWeight", 1.0),
+        "role": config.document["ExecutionRoleArn"],
+        "isolated": bool(config.document.get("EnableNetworkIsolation")),
+        "containers": [],
+        "pipelined_workers": 0,
+    }
 
 
 def _row(call: Call, noun: str, name: str) -> Row:
@@ -225,6 +248,9 @@ def _resized(variant: dict[str, Any], wanted: dict[str, Any]) -> dict[str, Any]:
     serverless = wanted.get("ServerlessUpdateConfig")
     if serverless is not None or "ServerlessConfig" in variant:
         return _resized_serverless(variant, wanted, serverless or {})
+    if variant.get("components"):
+        count = wanted.get("DesiredInstanceCount", variant["instances"])
+        return {**variant, "instances": count}
     return {
         **variant,
         "weight": wanted.get("DesiredWeight", variant["weight"]),
@@ -255,10 +281,21 @@ def delete_endpoint(call: Call) -> dict[str, Any]:
     def change(row: Row) -> None:
         if row.status in ("Creating", "Updating", "SystemUpdating", "RollingBack"):
             raise _in_progress(row)
+        _require_no_components(call, row)
         row.status = "Deleting"
         row.due = call.time
 
     return _changed(call, change, "Delete")
+
+
+def _require_no_components(call: Call, row: Row) -> None:
+    where = {"account": call.account, "region": call.region}
+    for component in call.parts.store.rows.every("InferenceComponent", **where):
+        if component.state["endpoint"] == row.arn:
+            raise ValidationException(
+                f'Cannot delete endpoint "{row.arn}" while it has inference components, such as '
+                f"{component.name}. Delete its inference components first."
+            )
 
 
 def _changed(call: Call, change: Callable[[Row], None], verb: str) -> dict[str, Any]:

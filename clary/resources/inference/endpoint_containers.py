@@ -47,6 +47,21 @@ def model_part(parts: Parts, model: Row) -> dict[str, Any]:
     return found
 
 
+def container_part(parts: Parts, given: dict[str, Any], role: str) -> dict[str, Any]:
+    """The same of a container that an inference component names itself."""
+    members = {"Image": given.get("Image"), "Environment": given.get("Environment") or {}}
+    if given.get("ArtifactUrl"):
+        members["ModelDataUrl"] = given["ArtifactUrl"]
+    container = _container(parts, members, 1)
+    workers = container["pipelined_workers"]
+    return {
+        "role": role,
+        "isolated": False,
+        "containers": [container],
+        "pipelined_workers": workers,
+    }
+
+
 def is_plain(part: dict[str, Any]) -> bool:
     """One container with one model."""
     return "execution" not in part and "multi_model" not in part

@@ -8,6 +8,7 @@ from typing import Any
 
 from clary.resources.inference.endpoint_deployment import Deployment
 from clary.resources.inference.endpoint_hosts import instance_keys
+from clary.resources.inference.endpoint_shadows import sampled_share
 from clary.resources.inference.endpoint_traffic import weights
 from clary.store.rows import Row
 
@@ -24,34 +25,51 @@ class ServingVariant:
     config: str
 
 
-def serving_variants(row: Row, part: str = "variants") -> list[ServingVariant]:
-    """What the routes of an endpoint hold; `part` "shadows" gives its shadow variants instead."""
+def serving_variants(row: Row) -> list[ServingVariant]:
+    """What takes the requests of an endpoint."""
     live = row.state.get("live") if row.status in SERVING else None
     if not live:
         return []
     ready = set(row.state.get("ready", []))
     deployment = Deployment.of(row)
     if deployment is None:
-        found = {one["VariantName"]: float(one["weight"]) for one in live.get(part, [])}
-        return _fleet(live, part, found, None, ready)
+        found = {one["VariantName"]: float(one["weight"]) for one in live["variants"]}
+        return _fleet(live, live["variants"], found, None, ready)
     share, step, target = deployment.share, deployment.step, row.state["target"]
-    old = weights(live.get(part, []), 1.0 - share)
-    serving = _fleet(live, part, old, step.kept, ready)
+    old = weights(live["variants"], 1.0 - share)
+    serving = _fleet(live, live["variants"], old, step.kept, ready)
     if deployment.new_serves:
-        new = weights(target.get(part, []), share)
-        serving += _fleet(target, part, new, step.fresh, ready)
+        new = weights(target["variants"], share)
+        serving += _fleet(target, target["variants"], new, step.fresh, ready)
     return serving
+
+
+def shown_fleet(row: Row) -> int:
+    """How many instances serve now."""
+    return sum(len(one.instances) for one in serving_variants(row))
+
+
+def shadowing_variants(row: Row) -> list[ServingVariant]:
+    """What gets copies: the shadows of the fleet that serves until a deployment has ended."""
+    live = row.state.get("live") if row.status in SERVING else None
+    shadows = (live or {}).get("shadows") or []
+    if not live or not shadows:
+        return []
+    share = {one["VariantName"]: sampled_share(one, live["variants"][0]) for one in shadows}
+    deployment = Deployment.of(row)
+    counts = None if deployment is None else deployment.step.kept
+    return _fleet(live, shadows, share, counts, set(row.state.get("ready", [])))
 
 
 def _fleet(
     target: Mapping[str, Any],
-    part: str,
+    variants: Sequence[Mapping[str, Any]],
     weight: Mapping[str, float],
     counts: Mapping[str, int] | None,
     ready: set[str],
 ) -> list[ServingVariant]:
     found: list[ServingVariant] = []
-    for variant in target.get(part, []):
+    for variant in variants:
         name, count = variant["VariantName"], int(variant["count"])
         if counts is not None:
             count = min(count, counts.get(name, 0))

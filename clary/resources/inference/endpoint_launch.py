@@ -20,7 +20,10 @@ from clary.store.rows import Row
 
 HEALTH_SECONDS_DEFAULT = 240
 GRACE_SECONDS = 30
-LOG_GROUP = "/aws/sagemaker/Endpoints/"
+LOG_GROUPS = {
+    "Endpoint": "/aws/sagemaker/Endpoints/",
+    "InferenceComponent": "/aws/sagemaker/InferenceComponents/",
+}
 # Where the door puts the models of a multi-model endpoint, beside /opt/ml of the host: the program
 # reads them there and cannot put a link of its making in their place.
 MODELS = "models"
@@ -29,7 +32,8 @@ MODELS = "models"
 def images(row: Row) -> tuple[str, ...]:
     target = row.state.get("target") or row.state.get("live") or {"variants": []}
     found = [one for variant in variants_of(target) for one in containers_of(variant)]
-    return tuple(sorted({one["Image"] for one in found}))
+    # A variant of inference components has no containers of its own.
+    return tuple(sorted({one["Image"] for one in found if one.get("Image")}))
 
 
 def hosts(row: Row, keys: tuple[str, ...], parts: Parts) -> list[dict[str, Any]]:
@@ -65,7 +69,7 @@ def _work(row: Row, key: str, variant: Mapping[str, Any], parts: Parts) -> Work:
         hosts=(key,),
         inputs=() if multi_model else model_inputs(container),
         stream=partial(_stream, row),
-        log_group=f"{LOG_GROUP}{row.name}",
+        log_group=LOG_GROUPS[row.kind] + row.name,
         memory_bytes=variant.get("memory_bytes"),
         grace_seconds=GRACE_SECONDS,
         network_isolation=variant["isolated"],

@@ -31,6 +31,7 @@ __all__ = ["host_keys", "plan_endpoint", "variant_of"]
 
 BRINGING_UP_SECONDS = 5.0
 PREPARING_SECONDS = 0.5
+STALE_SECONDS = 0.1
 IN_SERVICE_SECONDS = 10.0
 RESTART_SECONDS_MAX = 60.0
 # A request that is on its way when the routes change has this long to reach its host. What has
@@ -177,9 +178,14 @@ def _unready(
     if seen.preparation.status != "ready":
         return [Prepare(), Wait(PREPARING_SECONDS)]
     leaving = row.state.get("leaving", {})
-    for key in wanted:
-        if key in hosts.exited and key not in leaving:
-            return _unhealthy(key, hosts.exited[key])
+    ended = [key for key in wanted if key in hosts.exited and key not in leaving]
+    # Nobody stops a host that is wanted: what stopped is an earlier one of this key, whose files are
+    # still there because removing them failed.
+    stale = tuple(key for key in ended if hosts.exited[key].result == "stopped")
+    if stale:
+        return [Forget(stale), Wait(STALE_SECONDS)]
+    for key in ended:
+        return _unhealthy(key, hosts.exited[key])
     missing = tuple(
         key
         for key in wanted

@@ -10,7 +10,12 @@ import orjson
 
 from clary.engine.call import Parts
 from clary.engine.host_specs import host_directory
-from clary.resources.inference.endpoint_fleets import SERVING, ServingVariant, serving_variants
+from clary.resources.inference.endpoint_fleets import (
+    SERVING,
+    ServingVariant,
+    serving_variants,
+    shadowing_variants,
+)
 from clary.resources.inference.endpoint_hosts import containers_of, instance_of
 from clary.resources.inference.endpoint_launch import models_folder
 from clary.store.rows import Query, Row
@@ -23,7 +28,11 @@ Entry = dict[str, Any]  # of the snapshot
 def publish_routes(parts: Parts) -> None:
     """Write the snapshot anew; readers see the old file or the new one."""
     with _writing:
-        endpoints = {f"{one.region}/{one.name}": route_of(one, parts) for one in _every(parts)}
+        copies = _components(parts)
+        endpoints = {
+            f"{one.region}/{one.name}": {**route_of(one, parts), **copies.get(one.arn, {})}
+            for one in _every(parts)
+        }
         path = parts.settings.run / "routes.json"
         path.parent.mkdir(parents=True, exist_ok=True, mode=0o700)
         fresh = path.with_name(f"routes-{uuid.uuid4().hex}.new")
@@ -39,7 +48,9 @@ def route_of(row: Row, parts: Parts) -> dict[str, Any]:
         "status": row.status,
         "config": (live or {}).get("config", ""),
         "variants": [_variant(row, one, parts) for one in serving_variants(row)],
+        "shadows": [_variant(row, one, parts) for one in shadowing_variants(row)],
         "log_group": f"/aws/sagemaker/Endpoints/{row.name}",
+        "hosts_components": any(one.get("components") for one in (live or {}).get("variants", ())),
         # An endpoint that is made again under its name has another queue.
         "id": str(int(row.created * 1e6)),
         "role": _role(live),
@@ -78,6 +89,18 @@ def _instance(row: Row, serving: ServingVariant, keys: tuple[str, ...], parts: P
             {"name": one["name"], "socket": socket, "pipelined_workers": one["pipelined_workers"]}
             for one, socket in zip(containers, sockets, strict=True)
         ]
+    return found
+
+
+def _components(parts: Parts) -> dict[str, Entry]:
+    """By the ARN of their endpoint: the copies of each inference component."""
+    found: dict[str, Entry] = {}
+    for region in parts.store.rows.regions("InferenceComponent"):
+        where = {"account": parts.settings.account, "region": region}
+        for row in parts.store.rows.every("InferenceComponent", **where):
+            known = found.setdefault(row.state["endpoint"], {"components": {}})
+            fleets = [_variant(row, one, parts) for one in serving_variants(row)]
+            known["components"][row.name] = fleets
     return found
 
 

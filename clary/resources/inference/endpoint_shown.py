@@ -95,7 +95,10 @@ def _shown(
         "CurrentWeight": round(float(variant["weight"]) * share, 9),
         "DesiredWeight": wanted["weight"],
     }
-    if "ServerlessConfig" in variant:
+    if variant.get("components"):
+        shown["CurrentInstanceCount"] = variant["instances"]
+        shown["DesiredInstanceCount"] = wanted["instances"]
+    elif "ServerlessConfig" in variant:
         shown["CurrentServerlessConfig"] = variant["ServerlessConfig"]
         shown["DesiredServerlessConfig"] = wanted["ServerlessConfig"]
     else:

@@ -422,3 +422,20 @@ def test_an_instance_that_is_wanted_again_while_it_leaves_is_started_anew(alone)
     status, _, running = endpoint.told(12)
     assert (status, running) == ("InService", OLD)
     assert sum(len(one.instances) for one in serving_variants(endpoint.machine.row)) == 3
+
+
+def test_the_files_of_an_earlier_host_do_not_fail_the_next_one_of_its_key(alone):
+    endpoint = alone()
+    machine = endpoint.machine
+    machine.resize((1, 1))
+    endpoint.told(2)
+    row = machine.row
+    machine.world.end(row.id, "A-r1-i1", "stopped", machine.now)
+    endpoint.told(1)
+    # The row has struck it, and the process died before its files were removed.
+    host = machine.world.host(row.id, "A-r1-i1")
+    host.outcome = {"result": "stopped"}
+    machine.resize((2, 1))
+    status, _, running = endpoint.told(8)
+    assert (status, running) == ("InService", OLD)
+    assert machine.row.document["FailureReason"] is None

@@ -1,0 +1,253 @@
+"""An inference component: copies of a model on an endpoint, scaled and updated apart from all others on it.
+
+Its copies are hosts of its own, which come up, are replaced in batches and go as the instances of an endpoint do.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from typing import Any
+
+from clary.engine.call import Call
+from clary.engine.naming import arn_of
+from clary.engine.projection import describe as described
+from clary.engine.resource import Resource
+from clary.engine.verbs import change_row, create
+from clary.model.errors import NotImplementedException, ValidationException
+from clary.reconcile.lifecycles import ENDPOINT
+from clary.resources.inference.endpoint_containers import container_part, is_plain, model_part
+from clary.resources.inference.endpoint_deployment import begun
+from clary.resources.inference.endpoint_fleets import shown_fleet
+from clary.resources.inference.endpoint_launch import hosts, images
+from clary.resources.inference.endpoint_plan import plan_endpoint
+from clary.resources.inference.endpoint_routes import publish_routes
+from clary.resources.inference.endpoint_shown import last_deployment_config
+from clary.resources.inference.endpoint_traffic import ALL_AT_ONCE, alarms_of, check_policy
+from clary.store.rows import Row
+
+KIND = "InferenceComponent"
+MEGABYTE = 1024 * 1024
+COPIES_DEFAULT = 1
+
+
+def one_specification(call: Call) -> None:
+    if call.input.get("Specifications"):
+        raise NotImplementedException(
+            "Specifications by instance type are not built yet in this version of Clary; give one "
+            "Specification."
+        )
+    if not call.input.get("Specification"):
+        raise ValidationException("Specification is required.")
+
+
+def endpoint_takes_components(call: Call) -> None:
+    variant = _variant(call, _endpoint(call, call.input["EndpointName"]))
+    call.input["VariantName"] = variant["VariantName"]
+
+
+def _endpoint(call: Call, name: str) -> Row:
+    row = call.parts.store.rows.get("Endpoint", name, account=call.account, region=call.region)
+    if row is None:
+        bound = call.parts.bound("Endpoint")
+        raise bound.missing_error(name, arn_of(bound, call, "", name))
+    if row.status not in ("InService", "Updating"):
+        raise ValidationException(
+            f'The endpoint "{row.arn}" is {row.status}: inference components can be created once it '
+            "is InService."
+        )
+    return row
+
+
+def _variant(call: Call, endpoint: Row) -> Mapping[str, Any]:
+    variants = endpoint.state["live"]["variants"]
+    name = call.input.get("VariantName") or variants[0]["VariantName"]
+    found = next((one for one in variants if one["VariantName"] == name), None)
+    if found is None:
+        raise ValidationException(
+            f'Could not find production variant "{name}" of endpoint "{endpoint.arn}".'
+        )
+    if not found.get("components"):
+        raise ValidationException(
+            f"Production variant {name} of endpoint {endpoint.name} serves a model of its own; "
+            "inference components need a variant without a ModelName."
+        )
+    return found
+
+
+def _target(
+    call: Call, endpoint: Row, document: Mapping[str, Any], count: int, revision: int
+) -> dict[str, Any]:
+    """What runs, in the form of an endpoint: one variant whose instances are the copies."""
+    variants = endpoint.state["live"]["variants"]
+    variant = next(one for one in variants if one["VariantName"] == document["VariantName"])
+    specification = document["Specification"]
+    startup = specification.get("StartupParameters") or {}
+    needed = specification.get("ComputeResourceRequirements") or {}
+    memory = needed.get("MaxMemoryRequiredInMb")
+    found = {
+        "VariantName": document["VariantName"],
+        "count": count,
+        "weight": 1.0,
+        **_model(call, specification, variant["role"]),
+        "memory_bytes": memory * MEGABYTE if memory else None,
+    }
+    health = startup.get("ContainerStartupHealthCheckTimeoutInSeconds")
+    if health:
+        found["ContainerStartupHealthCheckTimeoutInSeconds"] = health
+    return {"config": f"r{revision}", "revision": revision, "variants": [found]}
+
+
+def _model(call: Call, specification: Mapping[str, Any], role: str) -> dict[str, Any]:
+    if specification.get("BaseInferenceComponentName"):
+        raise NotImplementedException(
+            "Adapter inference components are not built yet in this version of Clary."
+        )
+    name, given = specification.get("ModelName"), specification.get("Container")
+    if bool(name) == bool(given):
+        raise ValidationException("A Specification gives either a ModelName or a Container.")
+    if given:
+        return container_part(call.parts, given, role)
+    row = call.parts.store.rows.get("Model", name or "", account=call.account, region=call.region)
+    if row is None:
+        arn = arn_of(call.parts.bound("Model"), call, "", name or "")
+        raise ValidationException(f'Could not find model "{arn}".')
+    part = model_part(call.parts, row)
+    if not is_plain(part):
+        raise NotImplementedException(
+            "Inference components of several containers or models are not built yet in this version "
+            "of Clary."
+        )
+    return part
+
+
+def _specification(row: Row) -> dict[str, Any]:
+    """As it was given, with the image that was deployed in place of the one that was named."""
+    shown = dict(row.document["Specification"])
+    container = shown.get("Container")
+    if container:
+        image = container.get("Image")
+        left = {name: value for name, value in container.items() if name != "Image"}
+        deployed = {"SpecifiedImage": image, "ResolvedImage": image, "ResolutionTime": row.created}
+        shown["Container"] = {**left, **({"DeployedImage": deployed} if image else {})}
+    return shown
+
+
+def _runtime(row: Row) -> dict[str, Any]:
+    (variant,) = row.state["target"]["variants"]
+    return {"DesiredCopyCount": variant["count"], "CurrentCopyCount": shown_fleet(row)}
+
+
+inference_component = Resource(
+    KIND,
+    lifecycle=ENDPOINT,
+    computed={
+        "EndpointArn": lambda row: row.state["endpoint"],
+        "Specification": _specification,
+        "RuntimeConfig": _runtime,
+        "LastDeploymentConfig": last_deployment_config,
+    },
+    missing=ValidationException('Could not find inference component "{arn}".'),
+    taken=ValidationException('Cannot create already existing inference component "{arn}".'),
+    admits=(one_specification, endpoint_takes_components),
+    plan=plan_endpoint,
+    hosts=hosts,
+    images=images,
+    published=publish_routes,
+    takes_slots=False,
+)
+
+
+@inference_component.operation("CreateInferenceComponent")
+def create_inference_component(call: Call) -> dict[str, Any]:
+    one_specification(call)
+    endpoint_takes_components(call)
+    endpoint = _endpoint(call, call.input["EndpointName"])
+    count = (call.input.get("RuntimeConfig") or {}).get("CopyCount", COPIES_DEFAULT)
+    target = _target(call, endpoint, call.input, count, 1)
+    state = {"target": target, "endpoint": endpoint.arn}
+    return create(call.parts.bound(KIND), call, state)
+
+
+@inference_component.operation("UpdateInferenceComponent")
+def update_inference_component(call: Call) -> dict[str, Any]:
+    if call.input.get("Specifications"):
+        one_specification(call)
+
+    def change(row: Row) -> None:
+        _require_settled(row)
+        live = row.state["live"]
+        document = {**row.document}
+        if call.input.get("Specification"):
+            document["Specification"] = call.input["Specification"]
+        given = call.input.get("RuntimeConfig") or {}
+        count = given.get("CopyCount", live["variants"][0]["count"])
+        if not call.input.get("Specification"):
+            _resize(row, count)
+            row.due = call.time
+            return
+        revision = live["revision"] + 1 + row.state.get("attempts", 0)
+        endpoint = _endpoint(call, row.document["EndpointName"])
+        target = _target(call, endpoint, document, count, revision)
+        config = call.input.get("DeploymentConfig")
+        check_policy(config or ALL_AT_ONCE, live, target)
+        if alarms_of(config or {}):
+            raise NotImplementedException(
+                "Alarms of inference component updates are not built yet in this version of Clary."
+            )
+        row.state |= {
+            "attempts": row.state.get("attempts", 0) + 1,
+            "target": target,
+            "deployment_config": config,
+            "deployment": begun(config or ALL_AT_ONCE, call.time),
+        }
+        row.document["Specification"] = document["Specification"]
+        row.document["FailureReason"] = None
+        row.status, row.due = "Updating", call.time
+
+    return _changed(call, change)
+
+
+@inference_component.operation("UpdateInferenceComponentRuntimeConfig")
+def update_inference_component_runtime_config(call: Call) -> dict[str, Any]:
+    def change(row: Row) -> None:
+        _require_settled(row)
+        _resize(row, call.input["DesiredRuntimeConfig"]["CopyCount"])
+        row.due = call.time
+
+    return _changed(call, change)
+
+
+@inference_component.operation("DeleteInferenceComponent")
+def delete_inference_component(call: Call) -> dict[str, Any]:
+    def change(row: Row) -> None:
+        if row.status in ("Creating", "Updating"):
+            raise _in_progress(row)
+        row.status, row.due = "Deleting", call.time
+
+    _changed(call, change)
+    return {}
+
+
+def _resize(row: Row, count: int) -> None:
+    live = row.state["live"]
+    variants = [{**one, "count": count} for one in live["variants"]]
+    row.state["target"] = {**live, "variants": variants}
+    row.document["FailureReason"] = None
+    row.status = "Updating"
+
+
+def _require_settled(row: Row) -> None:
+    if row.status != "InService":
+        raise _in_progress(row)
+
+
+def _in_progress(row: Row) -> ValidationException:
+    return ValidationException(f'Cannot update in-progress inference component "{row.arn}".')
+
+
+def _changed(call: Call, change: Callable[[Row], None]) -> dict[str, Any]:
+    bound = call.parts.bound(KIND)
+    row = change_row(bound, call, change)
+    publish_routes(call.parts)
+    call.parts.wake()
+    return described(bound, row, "Create")
