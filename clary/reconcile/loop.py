@@ -166,6 +166,10 @@ class Loop:
             self._world.written(row)
             return
         decisions = self._within_capacity(row, decisions)
+        # Before the write that strikes them: hosts whose files cannot be removed yet stay in the row.
+        for decision in decisions:
+            if isinstance(decision, Forget):
+                self._world.forget(row, decision.hosts)
         self._write(row, decisions, planned.lifecycle, now)
         self._checkpoint("written")
         for decision in decisions:
@@ -205,12 +209,10 @@ class Loop:
                 self._world.launch(row, hosts)
             case Halt(hosts):
                 self._world.halt(row, hosts)
-            case Forget(hosts):
-                self._world.forget(row, hosts)
             case Call():
                 self._world.call(row, decision)
             case _:
-                pass  # Wait, Become and Vanish are carried out by the write
+                pass  # Wait, Become, Forget and Vanish were carried out with the write
 
     def _ready(self) -> list[int]:
         due = self._rows.due(self._clock(), BATCH_ROWS_MAX)

@@ -5,6 +5,7 @@
     deployment  how far the move from live to target is; absent when there is none
     ready       the hosts that pass their health check, for the routes
     leaving     hosts that left the routes, and when: they are halted once their last requests have ended
+    forgetting  hosts whose files are being removed: they are struck from the row when these are gone
 A host's key names its variant, revision and number, so that hosts that target and live share are kept.
 Pure: no clock, disk or database.
 """
@@ -16,7 +17,7 @@ from typing import Any
 
 from clary.reconcile.decisions import Become, Decision, Forget, Halt, Launch, Prepare, Vanish, Wait
 from clary.reconcile.jobs import SortedHosts, sort_hosts
-from clary.reconcile.observations import Exited, Running, Unknown
+from clary.reconcile.observations import Absent, Exited, Running, Unknown
 from clary.reconcile.seen import Seen
 from clary.resources.inference.endpoint_deployment import (
     ROLLBACK_RESTARTS_MAX,
@@ -42,6 +43,31 @@ REASON_CHARACTERS_MAX = 1024
 
 
 def plan_endpoint(row: Row, seen: Seen) -> Sequence[Decision]:
+    return _kept_until_gone(row, seen, _decide(row, seen))
+
+
+def _kept_until_gone(row: Row, seen: Seen, decisions: Sequence[Decision]) -> Sequence[Decision]:
+    """Strike a host from the row only once its files are seen to be gone, since removing them may fail.
+
+    Forget comes first and then the hosts that stay, so that what is launched is added to them.
+    """
+    forgotten = {key for one in decisions if isinstance(one, Forget) for key in one.hosts}
+    launched = {key for one in decisions if isinstance(one, Launch) for key in one.hosts}
+    before = set(row.state.get("forgetting", []))
+    gone = {key for key in forgotten & before if isinstance(seen.hosts.get(key), Absent)}
+    ended = {key for key, one in seen.hosts.items() if isinstance(one, Absent | Exited)}
+    forgetting = ((before & ended) | forgotten) - gone - launched
+    kept = [one for one in decisions if not isinstance(one, Forget)]
+    if forgetting != before:
+        kept.insert(0, Become(state={"forgetting": sorted(forgetting)}))
+    if forgotten:
+        known: dict[str, Any] = row.state.get("hosts", {})
+        hosts = {key: one for key, one in known.items() if key not in gone}
+        kept = [Forget(tuple(sorted(forgotten))), Become(state={"hosts": hosts}), *kept]
+    return kept
+
+
+def _decide(row: Row, seen: Seen) -> Sequence[Decision]:
     hosts = sort_hosts(seen.hosts)
     match row.status:
         case "Deleting":
@@ -122,6 +148,7 @@ def _let_go(row: Row, seen: Seen, hosts: SortedHosts, kept: Iterable[str]) -> Se
     started anew once it is gone.
     """
     wanted = set(kept)
+    forgetting: list[str] = row.state.get("forgetting", [])
     before: dict[str, float] = row.state.get("leaving", {})
     leaving: dict[str, float] = {}
     decisions: list[Decision] = []
@@ -132,7 +159,7 @@ def _let_go(row: Row, seen: Seen, hosts: SortedHosts, kept: Iterable[str]) -> Se
             continue
         since = before.get(key, seen.now)
         left = DRAIN_SECONDS - (seen.now - since)
-        if key in hosts.exited or (key in hosts.absent and left <= 0):
+        if key in hosts.exited or (key in hosts.absent and (left <= 0 or key in forgetting)):
             gone.append(key)  # what never started never will, once its folder is removed
             continue
         leaving[key] = since

@@ -68,6 +68,7 @@ class ServingWorld(SimulatedWorld):
 
     ready: set[tuple[int, str]] = field(default_factory=set)
     broken: set[int] = field(default_factory=set)  # revisions that never pass their health check
+    refuses_to_forget: bool = False
 
     def _observe(self, row_id: int, key: str) -> Observation:
         if row_id in self.unseen:
@@ -79,6 +80,8 @@ class ServingWorld(SimulatedWorld):
         return Running("Training", ready=ready) if host.running else Absent()
 
     def forget(self, row: Row, hosts: tuple[str, ...]) -> None:
+        if self.refuses_to_forget:
+            raise RuntimeError("its work still runs")
         super().forget(row, hosts)
         for key in hosts:
             self.hosts[row.id, key] = Host()
@@ -254,6 +257,10 @@ class EndpointMachine(RuleBasedStateMachine):
         self.world.refuses_to_launch = refuse
         self.expected = "" if refuse else self.expected
 
+    @rule(refuse=st.booleans())
+    def forgetting_fails(self, refuse: bool) -> None:
+        self.world.refuses_to_forget = refuse
+
     @rule(go=st.sampled_from([False, False, False, True]))
     def delete(self, go: bool) -> None:
         row = self.row
@@ -303,7 +310,7 @@ class EndpointMachine(RuleBasedStateMachine):
     def settle(self) -> None:
         """Left alone with a world that works, an update ends, and only the hosts that serve are left."""
         self.world.unseen.clear()
-        self.world.refuses_to_launch = False
+        self.world.refuses_to_launch = self.world.refuses_to_forget = False
         self.dies_at, self.alarm = "", False
         for _ in range(80):
             self.time_passes(13.0)
@@ -317,6 +324,8 @@ class EndpointMachine(RuleBasedStateMachine):
         assert running == sorted(host_keys(row.state["live"])), row.state
         assert row.state["ready"] == running and not row.state.get("leaving"), row.state
         assert sorted(row.state["hosts"]) == running
+        left = [key for (_, key), host in self.world.hosts.items() if host.outcome]
+        assert left == [], "the files of hosts that have ended are left behind"
 
 
 TestEndpoints = EndpointMachine.TestCase
@@ -439,3 +448,17 @@ def test_the_files_of_an_earlier_host_do_not_fail_the_next_one_of_its_key(alone)
     status, _, running = endpoint.told(8)
     assert (status, running) == ("InService", OLD)
     assert machine.row.document["FailureReason"] is None
+
+
+def test_files_that_could_not_be_removed_at_first_are_removed_later(alone):
+    endpoint = alone()
+    machine = endpoint.machine
+    machine.world.refuses_to_forget = True
+    machine.resize((1, 1))
+    endpoint.told(12)
+    host = machine.world.host(machine.row.id, "A-r1-i1")
+    assert host.outcome is not None and "A-r1-i1" in machine.row.state["hosts"]
+    machine.world.refuses_to_forget = False
+    endpoint.told(45)  # the loop comes back to a row with a fault after half a minute
+    assert machine.world.host(machine.row.id, "A-r1-i1").outcome is None
+    assert sorted(machine.row.state["hosts"]) == ["A-r1-i0", "B-2-r1-i0"]
