@@ -12,7 +12,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, BinaryIO, cast
 
-import boto3
+from boto3.session import Session
 from botocore.config import Config
 from botocore.exceptions import BotoCoreError, ClientError
 
@@ -65,7 +65,7 @@ class ExternalObjects:
 
     def __init__(self, endpoint: ExternalEndpoint) -> None:
         self.endpoint = endpoint
-        self._client: Any = boto3.session.Session().client(
+        self._client: Any = Session().client(
             "s3",
             endpoint_url=endpoint.url,
             region_name=endpoint.region,
