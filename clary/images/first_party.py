@@ -1,4 +1,4 @@
-"""The first-party tabular images (`linear-learner`, `kmeans`, ...): one environment for them all."""
+"""The first-party images (`linear-learner`, `kmeans`, ...): one environment for all tabular ones."""
 
 from __future__ import annotations
 
@@ -38,6 +38,7 @@ PRELOAD = (
     "polars",
     "faiss",
     "orjson",
+    "threadpoolctl",
 )
 ENVIRONMENT_VARIABLES = {
     "PYTHONUNBUFFERED": "1",
@@ -48,49 +49,54 @@ ENVIRONMENT_VARIABLES = {
 }
 
 
-def resolve(reference: ImageReference, interpreters: Interpreters) -> Image:
-    release = RELEASES[release_of(reference, RELEASES)]
-    name = reference.basename
-    algorithm = catalogue.find(name)
+def built_in(
+    reference: ImageReference,
+    python: str,
+    packages: tuple[str, ...],
+    preload: tuple[str, ...],
+    notes: tuple[str, ...] = (),
+) -> Image:
+    """The image of the built-in algorithm that the repository is named after."""
+    algorithm = catalogue.find(reference.basename)
     if algorithm is None:
         raise UnknownImage(f"The image {reference.uri} names no built-in algorithm.")
+    module = algorithm.name.replace("-", "_")
+    handler = f"clary.workloads.algorithms.{module}:handler"
+    server = ("python", "-m", "clary.workloads.serving.server")
+    return Image(
+        family="first-party",
+        uri=reference.uri,
+        version=RELEASES[release_of(reference, RELEASES)],
+        environment=Environment(
+            python=python,
+            packages=(*packages, *EVERYWHERE),
+            imports=(*preload, *EVERYWHERE_IMPORTS),
+        ),
+        commands={
+            "train": Command(
+                ("python", "-m", "clary.workloads.algorithms", algorithm.name, "train")
+            ),
+            "serve": Command((*server, "--handler", handler)),
+            "process": None,
+        },
+        preload=preload,
+        environment_variables={**ENVIRONMENT_VARIABLES, "CLARY_ALGORITHM": algorithm.name},
+        metric_definitions=algorithm.metric_definitions(),
+        hyperparameters=algorithm.hyperparameter_specifications(),
+        algorithm=algorithm.name,
+        notes=notes,
+    )
+
+
+def resolve(reference: ImageReference, interpreters: Interpreters) -> Image:
     choice = choose_scikit_learn(SCIKIT_LEARN, interpreters)
     if choice is None:
         raise UnknownImage(
             f"The image {reference.uri} needs Python 3.9 to 3.13, and none is on this machine. "
             "Install one and try again."
         )
-    module = algorithm.name.replace("-", "_")
-    return Image(
-        family="first-party",
-        uri=reference.uri,
-        version=release,
-        environment=Environment(
-            python=choice.python,
-            packages=(*packages_beside_scikit_learn(choice.version), *PACKAGES, *EVERYWHERE),
-            imports=(*PRELOAD, "threadpoolctl", *EVERYWHERE_IMPORTS),
-        ),
-        commands={
-            "train": Command(
-                ("python", "-m", "clary.workloads.algorithms", algorithm.name, "train")
-            ),
-            "serve": Command(
-                (
-                    "python",
-                    "-m",
-                    "clary.workloads.serving.server",
-                    "--handler",
-                    f"clary.workloads.algorithms.{module}:handler",
-                )
-            ),
-            "process": None,
-        },
-        preload=PRELOAD,
-        environment_variables={**ENVIRONMENT_VARIABLES, "CLARY_ALGORITHM": algorithm.name},
-        metric_definitions=algorithm.metric_definitions(),
-        hyperparameters=algorithm.hyperparameter_specifications(),
-        algorithm=algorithm.name,
-    )
+    packages = (*packages_beside_scikit_learn(choice.version), *PACKAGES)
+    return built_in(reference, choice.python, packages, PRELOAD)
 
 
 FAMILY = Family(

@@ -1,0 +1,35 @@
+"""The first-party images of neural algorithms (`seq2seq`, `image-classification`, ...): PyTorch for them all."""
+
+from __future__ import annotations
+
+from clary.images.first_party import RELEASES, built_in
+from clary.images.image import Family, Image
+from clary.images.interpreters import Interpreters
+from clary.images.pytorch import NEWEST
+from clary.images.reference import ImageReference
+from clary.images.torch_wheels import choose_torch, packages_beside_torch
+from clary.workloads.algorithms import catalogue
+
+NEURAL = (
+    "ntm",
+    "object2vec",
+    "ipinsights",
+    "seq2seq",
+    "forecasting-deepar",
+    "image-classification",
+    "object-detection",
+    "semantic-segmentation",
+)
+REPOSITORIES = tuple(name for name in NEURAL if catalogue.find(name) is not None)
+PRELOAD = ("numpy", "scipy.sparse", "torch", "torch.nn.functional", "torch.optim", "PIL.Image")
+
+
+def resolve(reference: ImageReference, interpreters: Interpreters) -> Image:
+    choice = choose_torch(NEWEST, reference, interpreters)
+    packages = (choice.requirement, *packages_beside_torch(choice.version))
+    return built_in(reference, choice.python, packages, PRELOAD, (choice.note,) * bool(choice.note))
+
+
+FAMILY = Family(
+    name="first-party-torch", repositories=REPOSITORIES, tags=tuple(RELEASES), resolve=resolve
+)
