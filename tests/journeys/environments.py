@@ -15,6 +15,7 @@ PYTHON = "3.11"
 CLIENTS = {
     "boto3": (("boto3==1.44.5", "scikit-learn"), ("boto3", "sklearn.datasets")),
     "awscli": (("awscli",), ("awscli.clidriver",)),
+    "s3fs": (("s3fs>=2025.1",), ("s3fs",)),
     "sagemaker_v2": (("sagemaker==2.257.7", "scikit-learn"), ("sagemaker", "sagemaker.sklearn")),
     "sagemaker_v3": (("sagemaker==3.27.0", "scikit-learn"), ("sagemaker.core.resources",)),
 }
