@@ -6,6 +6,7 @@ renamed    members that Describe or List spell otherwise than Create does
 wrapped    the one member that Describe's answer is wrapped in, where there is one
 secret     members that are kept but never told
 admits     checks of a create request, each a function whose name reads as a sentence
+retains    checks of a delete request: each raises where something still depends on the row
 missing    the error for a name that is not there (the code and words that clients match on)
 taken      the error for a name that is there already
 verbs      the generic verbs that apply; all that the API has, unless given
@@ -41,6 +42,7 @@ from clary.store.rows import Row
 Computed = Callable[[Row], Any]
 Filter = Callable[[Call, Row, Any], bool]
 Admits = Callable[[Call], None]
+Retains = Callable[[Call, Row], None]
 Plan = Callable[[Row, Seen], Sequence[Decision]]
 Hosts = Callable[[Row, tuple[str, ...], Parts], list[dict[str, Any]]]
 
@@ -57,6 +59,7 @@ class Resource:
     wrapped: str = ""
     secret: tuple[str, ...] = ()
     admits: tuple[Admits, ...] = ()
+    retains: tuple[Retains, ...] = ()
     missing: ApiError | None = None
     taken: ApiError | None = None
     verbs: tuple[str, ...] = ("Create", "Describe", "List", "Update", "Delete", "Stop")

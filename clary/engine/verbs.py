@@ -116,13 +116,15 @@ def update_members(bound: BoundResource, request: dict[str, Any]) -> Callable[[R
 def delete(bound: BoundResource, call: Call) -> dict[str, Any]:
     lifecycle = bound.resource.lifecycle
 
-    def has_ended(row: Row) -> None:
+    def may_go(row: Row) -> None:
         if lifecycle.transitions and not lifecycle.is_terminal(row.status):
             raise ValidationException(
                 f"The request was rejected because the {bound.kind.words} is in status {row.status}."
             )
+        for check in bound.resource.retains:
+            check(call, row)
 
-    return described(bound, delete_row(bound, call, has_ended), "Delete")
+    return described(bound, delete_row(bound, call, may_go), "Delete")
 
 
 def stop(bound: BoundResource, call: Call) -> dict[str, Any]:

@@ -5,7 +5,7 @@ from __future__ import annotations
 from clary.engine.call import Call
 from clary.engine.resource import Resource
 from clary.model.errors import ResourceNotFound, ValidationException
-from clary.store.rows import Row
+from clary.store.rows import Query, Row
 
 
 def experiment_exists(call: Call) -> None:
@@ -25,12 +25,29 @@ def _has_component(call: Call, row: Row, name: str) -> bool:
     return found is not None and row.name in found.state.get("trials", [])
 
 
+def has_no_components(call: Call, row: Row) -> None:
+    query = Query(
+        "TrialComponent",
+        call.account,
+        call.region,
+        limit=1,
+        matches=lambda component: row.name in component.state.get("trials", []),
+    )
+    components, _ = call.parts.store.rows.page(query)
+    if components:
+        raise ValidationException(
+            f"Trial '{row.name}' cannot be deleted: the trial component '{components[0].name}' is "
+            "associated with it. Disassociate its trial components first."
+        )
+
+
 trial = Resource(
     "Trial",
     computed={"DisplayName": _display_name},
     renamed={"TrialSource": "Source"},
     filters={"TrialComponentName": _has_component},
     admits=(experiment_exists,),
+    retains=(has_no_components,),
     missing=ResourceNotFound("Trial '{name}' does not exist."),
     taken=ValidationException("Trial names must be unique: {arn} already exists."),
     arn_name=str.lower,
