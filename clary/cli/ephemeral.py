@@ -3,23 +3,19 @@
 from __future__ import annotations
 
 import contextlib
-import fcntl
 import os
 import shutil
-import signal
 import tempfile
-import time
 from collections.abc import Iterator, Mapping
 from dataclasses import replace
 from pathlib import Path
 
 from clary.cli.installation import Installation
 from clary.cli.processes import free_port, start, stop, wait_until_ready
+from clary.cli.running_work import end_work
 from clary.settings import Settings
 
 STOP_SECONDS = 20.0
-RUNNER_SECONDS = 5.0
-POLL_SECONDS = 0.05
 
 
 @contextlib.contextmanager
@@ -49,29 +45,3 @@ def ephemeral_installation(environment: Mapping[str, str]) -> Iterator[Installat
                 supervisor.wait()
             end_work(home)
             shutil.rmtree(home, ignore_errors=True)
-
-
-def end_work(home: Path) -> None:
-    """End the runners that outlived their control: there is no control to come back to them."""
-    locks = list(home.glob("work/*/g*/*/runner.lock"))
-    for number in (signal.SIGTERM, signal.SIGKILL):
-        alive = {pid for lock in locks if (pid := _holder(lock))}
-        for pid in alive:
-            with contextlib.suppress(ProcessLookupError):
-                os.kill(pid, number)
-        deadline = time.monotonic() + (RUNNER_SECONDS if alive else 0)
-        while time.monotonic() < deadline and any(_holder(lock) for lock in locks):
-            time.sleep(POLL_SECONDS)
-
-
-def _holder(lock: Path) -> int:
-    """The process that holds a runner's lock; 0 if it is gone."""
-    try:
-        with lock.open("r+b") as file:
-            try:
-                fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
-            except BlockingIOError:
-                return int(file.read(32) or b"0")
-    except (FileNotFoundError, ValueError):
-        return 0
-    return 0

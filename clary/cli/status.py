@@ -4,9 +4,11 @@ from __future__ import annotations
 
 import argparse
 import time
+from collections import Counter
 
 from clary.cli.installation import installed
 from clary.cli.output import emit_json, next_step, say
+from clary.cli.running_work import running_hosts
 
 
 def arguments(parser: argparse.ArgumentParser) -> None:
@@ -20,6 +22,7 @@ def run(options: argparse.Namespace) -> int:
     server = installation.server()
     pid = installation.supervisor_pid
     healthy = status == 200
+    work = Counter(one.work for one in running_hosts(installation.home))
     if options.json:
         emit_json(
             {
@@ -29,6 +32,7 @@ def run(options: argparse.Namespace) -> int:
                 "supervisor": {"pid": pid, "started": server.get("started")},
                 "children": server.get("children", {}),
                 "health": health,
+                "running": work,
             }
         )
         return 0 if healthy else 1
@@ -41,5 +45,7 @@ def run(options: argparse.Namespace) -> int:
     for name, child in server.get("children", {}).items():
         ended = f", last ended by {child['last_end']}" if "last_end" in child else ""
         say(f"  {name:<10}  {child['state']}, {child['restarts']} restarts{ended}")
+    for arn, hosts in work.items():
+        say(f"  runs        {arn} on {hosts} host{'s' if hosts > 1 else ''}")
     next_step('eval "$(clary env)"' if healthy else "clary doctor" if pid else "clary up")
     return 0 if healthy else 1
