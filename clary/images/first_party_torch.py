@@ -19,14 +19,26 @@ NEURAL = (
     "image-classification",
     "object-detection",
     "semantic-segmentation",
+    "tabtransformer",
 )
 REPOSITORIES = tuple(name for name in NEURAL if catalogue.find(name) is not None)
-PRELOAD = ("numpy", "scipy.sparse", "torch", "torch.nn.functional", "torch.optim", "PIL.Image")
+# Tables are read as in the tabular algorithms' images.
+PACKAGES = ("polars>=1.30,<2", "threadpoolctl")
+PRELOAD = (
+    "numpy",
+    "scipy.sparse",
+    "torch",
+    "torch.nn.functional",
+    "torch.optim",
+    "torch._dynamo",  # the first optimiser imports it, which takes seconds
+    "PIL.Image",
+    "polars",
+)
 
 
 def resolve(reference: ImageReference, interpreters: Interpreters) -> Image:
     choice = choose_torch(NEWEST, reference, interpreters)
-    packages = (choice.requirement, *packages_beside_torch(choice.version))
+    packages = (choice.requirement, *packages_beside_torch(choice.version), *PACKAGES)
     return built_in(reference, choice.python, packages, PRELOAD, (choice.note,) * bool(choice.note))
 
 

@@ -12,9 +12,13 @@ from clary.workloads.serving.handlers import Rejected
 
 
 def answer(handler: object, request: dict) -> dict:
+    given, wanted = request["content_type"], request["accept"]
+    content = base64.b64decode(request["body"])
     try:
-        rows = handler.decode(base64.b64decode(request["body"]), request["content_type"])
-        kind, body = handler.encode(handler.predict(rows), request["accept"])
+        if getattr(handler, "batchable", False):
+            kind, body = handler.encode(handler.predict(handler.decode(content, given)), wanted)
+        else:
+            _, kind, body = handler.invoke(content, given, wanted, {})
     except Rejected as refused:
         return {"status": refused.status, "body": refused.message, "content_type": "text/plain"}
     return {"status": 200, "body": base64.b64encode(body).decode(), "content_type": kind}

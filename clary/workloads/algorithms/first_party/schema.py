@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import json
 import math
+import re
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from typing import Any
@@ -116,6 +117,11 @@ def names(name: str, *choices: str) -> Hyperparameter:
     return Hyperparameter(name, "words", None, choices)
 
 
+def text(name: str, pattern: str, **more: Any) -> Hyperparameter:
+    """A word of a form of its own; it stays text."""
+    return Hyperparameter(name, "text", None, (pattern,), **more)
+
+
 AT_LEAST_ZERO = Interval(0)
 POSITIVE = Interval(0, low_open=True)
 INSIDE_ONE = Interval(0, 1, low_open=True, high_open=True)
@@ -169,11 +175,19 @@ def _words(declared: Hyperparameter, text: str) -> list[str]:
     return stripped
 
 
+def _text(declared: Hyperparameter, text: str) -> str:
+    pattern = declared.choices[0]
+    if not re.fullmatch(pattern, text):
+        raise _invalid(declared, text, "pattern", f"'{pattern}'", f"does not match '{pattern}'")
+    return text
+
+
 _PARSERS: Mapping[str, Callable[[Hyperparameter, str], Any]] = {
     "integer": _number,
     "continuous": _number,
     "categorical": _word,
     "words": _words,
+    "text": _text,
 }
 
 
