@@ -32,6 +32,13 @@ ROOT = Path(__file__).parents[3]
 PARENT = Path(__file__).with_name("warm_parent.py")
 DRIVER = Path(__file__).with_name("endpoint_driver.py")
 SECONDS_MAX = 120
+# As the fork server sets them; and threads that wait for one another leave the processor to others.
+THREADS = {
+    "OPENBLAS_NUM_THREADS": "1",
+    "OMP_NUM_THREADS": "1",
+    "MKL_NUM_THREADS": "1",
+    "GOMP_SPINCOUNT": "0",
+}
 
 
 @dataclass(frozen=True)
@@ -100,7 +107,7 @@ class WarmParent:
         self.folder = Path(tempfile.mkdtemp(prefix="clary-warm-"))
         self.process = subprocess.Popen(
             [str(self.prefix / "bin" / "python"), str(PARENT), self._path, *found.preload],
-            env=_environment(),
+            env={**_environment(), **THREADS},
             stdin=subprocess.DEVNULL,
             stdout=subprocess.PIPE,
             text=True,

@@ -1,0 +1,1 @@
+"""What the algorithms for images share: samples, decoding, augmentation, networks, learning."""
