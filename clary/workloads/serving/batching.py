@@ -12,6 +12,7 @@ from __future__ import annotations
 
 import logging
 import os
+import resource
 import time
 from asyncio import AbstractEventLoop
 from collections import deque
@@ -32,7 +33,7 @@ INLINE_BODY_MAX = 1 << 16
 INLINE_SECONDS = 0.003
 # What a prediction adds to or takes from the doubt whether the event loop may run the next one:
 # one slow prediction among quick ones is the machine's noise, several are the model's nature.
-DOUBT_AT_FIRST = 18
+DOUBT_AT_FIRST = 17
 DOUBT_INLINE = 16
 DOUBT_SLOW = 8
 DOUBT_MAX = 40
@@ -92,6 +93,7 @@ class Queue:
         self._stream_is_next = False
         self._scheduled = False
         self._doubt = DOUBT_AT_FIRST
+        self._warm = False
 
     def submit(self, ticket: Ticket) -> None:
         """Take a request; its reply is called on the event loop, at once if it is refused."""
@@ -169,10 +171,10 @@ class Queue:
             return
         tickets = self._take()
         if self._doubt < DOUBT_INLINE and self.may_inline and tickets[0].rows is not None:
-            started, worked = time.perf_counter(), time.thread_time()
+            effort = Effort()
             answers = answer(self.handler, tickets)
             leave_if_forked(self._pid)
-            self._judge(_cost(started, worked))
+            self._judge(effort.seconds())
             self._deliver(tickets, answers)
         else:
             self._running, self._in_thread = True, tickets
@@ -205,9 +207,9 @@ class Queue:
 
     def _work(self, tickets: list[Ticket]) -> tuple[float, list[Answer]]:
         """Run in the thread."""
-        started, worked = time.perf_counter(), time.thread_time()
+        effort = Effort()
         answers = answer(self.handler, tickets, batching=self.batching)
-        return _cost(started, worked), answers
+        return effort.seconds(), answers
 
     def _finished(self, tickets: list[Ticket], outcome: tuple[float, list[Answer]]) -> None:
         self._running, self._in_thread = False, []
@@ -216,6 +218,9 @@ class Queue:
 
     def _judge(self, seconds: float) -> None:
         """Learn from a prediction whether the event loop may run the next one."""
+        if not self._warm:
+            self._warm = True  # the first one makes what the others find
+            return
         if seconds <= INLINE_SECONDS:
             self._doubt = max(0, self._doubt - 1)
         elif seconds <= BLOCKING_SECONDS:
@@ -230,7 +235,11 @@ class Queue:
             if isinstance(found[2], Stream):
                 self.streams.add(found[2])
                 found[2].attach(self, self.streams.discard)
-            ticket.reply(found)
+            try:
+                ticket.reply(found)
+            except Exception as problem:  # noqa: BLE001
+                # What a handler returned cannot be written: that must not cost others their answers.
+                ticket.reply(failed(problem))
         self._schedule_if_any()
 
 
@@ -326,10 +335,24 @@ def _opened(found: Answer) -> Answer:
     return found
 
 
-def _cost(started: float, worked: float) -> float:
-    """How long the event loop would be held up: what a busy machine adds to it does not count."""
-    seconds = time.perf_counter() - started
-    return seconds if seconds > BLOCKING_SECONDS else time.thread_time() - worked
+class Effort:
+    """How long a piece of work holds its thread up. What a busy machine adds to it does not count:
+    only a thread that has let go of its processor by itself was waiting for something.
+    """
+
+    __slots__ = ("_began", "_usage")
+
+    def __init__(self) -> None:
+        self._began = time.perf_counter()
+        self._usage = resource.getrusage(resource.RUSAGE_THREAD)
+
+    def seconds(self) -> float:
+        """The time since this was made, of this thread."""
+        seconds = time.perf_counter() - self._began
+        before, usage = self._usage, resource.getrusage(resource.RUSAGE_THREAD)
+        if seconds > BLOCKING_SECONDS and usage.ru_nvcsw > before.ru_nvcsw:
+            return seconds
+        return usage.ru_utime + usage.ru_stime - before.ru_utime - before.ru_stime
 
 
 def _work_on(job: tuple[Any, Any, Any]) -> Any:

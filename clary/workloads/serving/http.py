@@ -24,7 +24,7 @@ HEAD_MAX = 1 << 16
 HEADERS_MAX = 128
 REMEMBERED_HEADS_MAX = 4096
 REMEMBERED_HEAD_BYTES_MAX = 4096
-PIPELINED_MAX = 64
+PIPELINED_MAX = 128
 CHUNK_LINE_MAX = 256
 
 _TOKEN = re.compile(rb"[!#$%&'*+\-.^_`|~0-9A-Za-z]+")
@@ -271,6 +271,7 @@ class Site:
     heads: Heads
     responses: Responses
     connections: set[Connection]
+    call_soon: Callable[[Callable[[], None]], Any]
 
     def descriptors(self) -> list[int]:
         """The file descriptors of all connections."""
@@ -291,6 +292,8 @@ class Connection(asyncio.Protocol):
         self._head: Head | None = None
         self._chunks: Chunks | None = None
         self._pending: deque[Exchange] = deque()
+        self._ready: list[bytes] = []
+        self._held = False  # whether what is ready waits for the end of the turn
         self._reading = True
         self._writable = True
         self._half_closed = False
@@ -317,25 +320,36 @@ class Connection(asyncio.Protocol):
             if exchange.stream is not None:
                 exchange.stream.cancel()
         self._pending.clear()
+        self._ready.clear()
 
     def data_received(self, data: bytes) -> None:
         if self.closing:
             return
         if not self._buffer and self._head is None and self._reading:
-            # The usual case: one whole request in one piece, cut without a copy in between.
-            end = data.find(b"\r\n\r\n", 0, HEAD_MAX + 4)
-            if end > 0:
-                try:
-                    head = self.site.heads.parse(data[:end])
-                except BadRequest as problem:
-                    self._refuse(problem)
-                    return
-                whole = len(data) == end + 4 + head.length and not head.chunked
-                if whole and head.length <= self.site.body_max:
-                    self._dispatch(head, data[end + 4 :])
-                    return
+            data = self._take_whole(data)
+            if not data:
+                return
         self._buffer += data
         self._advance()
+
+    def _take_whole(self, data: bytes) -> bytes:
+        """Dispatch the requests that are there as a whole, the usual case; return what is left."""
+        at, size = 0, len(data)
+        while at < size and self._reading and not self.closing:
+            end = data.find(b"\r\n\r\n", at, at + HEAD_MAX + 4)
+            if end <= at:
+                break
+            try:
+                head = self.site.heads.parse(data[at:end])
+            except BadRequest as problem:
+                self._refuse(problem)
+                return b""
+            stop = end + 4 + head.length
+            if stop > size or head.chunked or head.length > self.site.body_max:
+                break
+            self._dispatch(head, data[end + 4 : stop])
+            at = stop
+        return data[at:] if at else data
 
     def eof_received(self) -> bool:
         """The client has sent all it will; keep the way back open for what it still waits for."""
@@ -366,27 +380,49 @@ class Connection(asyncio.Protocol):
         return self._writable
 
     def flush(self) -> None:
-        """Write every response whose turn has come."""
-        pending = self._pending
-        while pending and pending[0].response is not None:
+        """Write every response whose turn has come.
+
+        Requests that were predicted together are answered one after another: while more answers
+        are due on this connection, they wait for the end of the turn and leave in one piece.
+        """
+        pending, ready = self._pending, self._ready
+        while pending:
             exchange = pending[0]
+            response = exchange.response
+            if response is None:
+                break
             if self._transport.is_closing():
                 # connection_lost follows, and sees to what is pending.
                 return
             if exchange.stream is not None:
                 if not exchange.started:
                     exchange.started = True
-                    self._transport.write(exchange.response)
+                    ready.append(response)
+                    self._write_ready()
                     exchange.stream.start(exchange)
                 return
             pending.popleft()
-            self._transport.write(exchange.response)
+            ready.append(response)
             if not exchange.keep_alive:
                 self.closing = True
-        if not pending and (self.closing or self._half_closed):
-            self._close()
-        elif not self._reading:
+        if pending:
+            if ready and not self._held:
+                self._held = True
+                self.site.call_soon(self._write_ready)
+        else:
+            self._write_ready()
+            if self.closing or self._half_closed:
+                self._close()
+                return
+        if not self._reading:
             self._throttle()
+
+    def _write_ready(self) -> None:
+        self._held = False
+        ready = self._ready
+        if ready and not self._transport.is_closing():
+            self._transport.write(ready[0] if len(ready) == 1 else b"".join(ready))
+            ready.clear()
 
     def descriptor(self) -> int:
         """The connection's file descriptor; -1 if it has none any more."""
@@ -468,6 +504,7 @@ class Connection(asyncio.Protocol):
         self._head = head
         self._chunks = Chunks(self.site.body_max) if head.chunked else None
         if head.expects_continue and (head.chunked or len(buffer) < head.length):
+            self._write_ready()
             self._transport.write(b"HTTP/1.1 100 Continue\r\n\r\n")
         return head
 

@@ -23,6 +23,7 @@ DEFAULTS = {
     "xgboost": "clary.workloads.serving.xgboost_defaults",
     "pytorch": "clary.workloads.serving.pytorch_defaults",
     "huggingface": "clary.workloads.serving.huggingface_defaults",
+    "tensorflow": "clary.workloads.serving.tensorflow_defaults",
 }
 TEXT_TYPES = ("application/json", "text/csv")
 STEPS = ("input_fn", "predict_fn", "output_fn")
@@ -117,6 +118,9 @@ def _packages(code: Path) -> list[str]:
 def make_handler(module: ModuleType | None, model_dir: str, framework: str) -> Handler:
     """Return the handler of a script, or of the defaults alone, with its model loaded."""
     defaults = _defaults(framework)
+    own = getattr(defaults, "make_handler", None)
+    if own is not None:
+        return own(module, model_dir)  # whose scripts define other functions
     transform = getattr(module, "transform_fn", None)
     steps = {name: getattr(module, name, None) for name in STEPS}
     if transform is not None and any(steps.values()):

@@ -12,6 +12,7 @@ from __future__ import annotations
 
 import argparse
 import asyncio
+import gc
 import logging
 import os
 import socket
@@ -51,7 +52,9 @@ def main(argv: list[str] | None = None) -> int:
     logging.basicConfig(level=_log_level(os.environ), format="%(levelname)s %(name)s: %(message)s")
     limits = limits_from(os.environ)
     workers = _count(os.environ, "SAGEMAKER_MODEL_SERVER_WORKERS", 1, 1, 256)
-    _one_thread_each()
+    # Only a process of its own can be replaced when a model is stuck.
+    forks = workers > 1 or bool(limits.answer_seconds)
+    threads = _one_thread_each(forks=forks)
     listener = listen(os.environ)
     try:
         if os.environ.get("SAGEMAKER_MULTI_MODEL", "").lower() == "true":
@@ -70,12 +73,14 @@ def main(argv: list[str] | None = None) -> int:
                 return 1
         log.info("The model is loaded after %.2f s.", time.monotonic() - started)
         make = _one_model(handler, limits)
-        if workers == 1 and not limits.answer_seconds:
+        if not forks:
             return serve(listener, make, limits)
-        # Only a process of its own can be replaced when a model is stuck.
-        return processes.supervise(
-            lambda: serve(listener, make, limits), workers, limits.grace_seconds
-        )
+
+        def work() -> int:
+            _set_threads(threads)
+            return serve(listener, make, limits)
+
+        return processes.supervise(work, workers, limits.grace_seconds)
     finally:
         listener.close()
         path = os.environ.get("CLARY_SERVE_SOCKET")
@@ -85,6 +90,9 @@ def main(argv: list[str] | None = None) -> int:
 
 def serve(listener: socket.socket, make: MakeApplication, limits: Limits) -> int:
     """Serve in this process until it is told to end."""
+    # What is loaded by now stays: collections need not look at it again while requests wait.
+    gc.collect()
+    gc.freeze()
     loop = _new_loop()
     try:
         return loop.run_until_complete(Service(make, limits, loop).run(listener))
@@ -165,12 +173,34 @@ def _options(argv: list[str] | None) -> argparse.Namespace:
     return parser.parse_args(argv)
 
 
-def _one_thread_each() -> None:
-    """Limit the numeric libraries to one thread: requests are the parallelism of a server."""
-    if "OMP_NUM_THREADS" in os.environ:
-        return
+def _one_thread_each(*, forks: bool) -> dict[str, str]:
+    """Limit the numeric libraries to one thread: requests are the parallelism of a server.
+
+    Where the user asks for more, they get them; but threads of OpenMP that have worked before a fork
+    are missed for ever after it, so then only the processes that serve have them. Return what those
+    are to have.
+    """
+    asked = {name: os.environ[name] for name in THREAD_SETTINGS if name in os.environ}
+    if "OMP_NUM_THREADS" in asked and not forks:
+        return asked
     for name in THREAD_SETTINGS:
-        os.environ.setdefault(name, "1")
+        if forks:
+            os.environ[name] = "1"
+        else:
+            os.environ.setdefault(name, "1")
+    _limit_threads(1)
+    return asked if "OMP_NUM_THREADS" in asked else {}
+
+
+def _set_threads(asked: dict[str, str]) -> None:
+    """In a process that serves: what the user asked for."""
+    os.environ.update(asked)
+    count = asked.get("OMP_NUM_THREADS", "")
+    if count.isdigit() and int(count) > 1:
+        _limit_threads(int(count))
+
+
+def _limit_threads(count: int) -> None:
     if "numpy" not in sys.modules:
         return
     # A warm process has imported numpy already, and the libraries read those names only once.
@@ -179,7 +209,7 @@ def _one_thread_each() -> None:
     except ImportError:
         log.info("numpy is loaded already and threadpoolctl is missing: its threads stay.")
         return
-    threadpoolctl.threadpool_limits(1)
+    threadpoolctl.threadpool_limits(count)
 
 
 def _listen_unix(path: str) -> socket.socket:

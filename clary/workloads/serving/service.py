@@ -81,6 +81,7 @@ class Service:
             heads=Heads(),
             responses=Responses(),
             connections=set(),
+            call_soon=loop.call_soon,
         )
 
     async def run(self, listener: socket.socket) -> int:

@@ -9,7 +9,7 @@ from typing import Any
 
 import numpy
 
-from clary.workloads.serving.batching import REQUESTS_MAX, Queue, Ticket, answer
+from clary.workloads.serving.batching import REQUESTS_MAX, Effort, Queue, Ticket, answer
 from clary.workloads.serving.handlers import Rejected
 
 LINE = "text/csv"
@@ -162,6 +162,7 @@ def test_cheap_predictions_move_to_the_event_loop_and_dear_ones_leave_it() -> No
             queue.submit(ticket(b"1,2", reply.set_result))
             await asyncio.wait_for(reply, 20)
 
+        queue._judge(1.0)  # of the first prediction, which warms up, nothing is learnt
         for _ in range(4):
             queue._judge(0.0001)
         await once()
@@ -199,3 +200,38 @@ def test_sparse_rows_are_never_folded() -> None:
     found = answer(handler, [ticket(b"3", print), ticket(b"4", print)])
     assert [body for _, _, body in found] == [b"3.0", b"4.0"]
     assert handler.folds == [1, 1]
+
+
+def test_an_answer_that_cannot_be_written_costs_nobody_else_an_answer() -> None:
+    class Odd(Doubling):
+        def encode(self, results: Any, accept: str) -> tuple[str, Any]:
+            return super().encode(results, accept) if accept != "odd" else ("text/csv", object())
+
+    async def run() -> list[Any]:
+        loop = asyncio.get_running_loop()
+        queue = Queue(Odd(), loop, batching=True)
+        told = [loop.create_future() for _ in range(3)]
+
+        def careful(future: Any) -> Callable[[Any], None]:
+            def reply(found: Any) -> None:
+                assert isinstance(found[2], bytes)
+                future.set_result(found)
+
+            return reply
+
+        for future, accept in zip(told, ("*/*", "odd", "*/*"), strict=True):
+            queue.submit(ticket(b"1,1", careful(future), accept=accept))
+        found = await asyncio.wait_for(asyncio.gather(*told), 20)
+        queue.close()
+        return found
+
+    statuses = [status for status, _, _ in asyncio.run(run())]
+    assert statuses == [200, 500, 200]
+
+
+def test_waiting_counts_as_effort_and_being_put_aside_does_not() -> None:
+    waiting = Effort()
+    threading.Event().wait(0.06)
+    assert waiting.seconds() >= 0.06
+    working = Effort()
+    assert working.seconds() < 0.05

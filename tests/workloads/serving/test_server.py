@@ -8,6 +8,8 @@ import socket
 import time
 from pathlib import Path
 
+from clary.workloads.serving import server
+
 from .conftest import DEADLINE, parse, read_all
 
 POST = b"POST /invocations HTTP/1.1\r\nHost: x\r\n"
@@ -204,3 +206,19 @@ def test_a_stop_is_heard_in_the_middle_of_replacing_workers(start) -> None:
             continue
     server.process.send_signal(signal.SIGTERM)
     assert server.process.wait(DEADLINE) == 0
+
+
+def test_a_server_that_forks_loads_its_model_with_one_thread(monkeypatch) -> None:
+    for name in server.THREAD_SETTINGS:
+        monkeypatch.setenv(name, "4")
+    limits: list[int] = []
+    monkeypatch.setattr(server, "_limit_threads", limits.append)
+    asked = server._one_thread_each(forks=False)
+    assert (os.environ["OMP_NUM_THREADS"], limits) == ("4", [])
+    asked = server._one_thread_each(forks=True)
+    assert (os.environ["OMP_NUM_THREADS"], limits) == ("1", [1])
+    server._set_threads(asked)
+    assert (os.environ["OMP_NUM_THREADS"], limits) == ("4", [1, 4])
+    monkeypatch.delenv("OMP_NUM_THREADS")
+    server._set_threads(server._one_thread_each(forks=True))
+    assert (os.environ["OMP_NUM_THREADS"], limits) == ("1", [1, 4, 1])
