@@ -10,6 +10,7 @@ client is no limit. Peers take turns, the order is turned round each round, and 
 from __future__ import annotations
 
 import argparse
+import asyncio
 import json
 import shutil
 import socket
@@ -25,21 +26,25 @@ from typing import Any
 from urllib.parse import urlsplit
 
 import boto3
-import uvicorn
+import uvloop
 from botocore.auth import S3SigV4Auth
 from botocore.awsrequest import AWSRequest
 from botocore.config import Config
 from botocore.credentials import Credentials
 
 from clary.dataplane.objects.app import ObjectsApp
+from clary.dataplane.process import serve_settings
 from clary.identity.access_keys import create_access_key
 from clary.identity.authenticate import Authenticator
 from clary.identity.authorise import Authoriser
+from clary.identity.principals import Principal
 from clary.identity.sealing import install_key
+from clary.model.errors import AccessDeniedException
 from clary.settings import Settings
 from clary.store.database import Store
 from clary.store.objects import Objects
 from clary.store.rows import Row
+from clary.wire.http import Request
 
 ACCOUNT = "123456789012"
 SMALL = 1024
@@ -71,7 +76,7 @@ end
 
 def serve(home: Path) -> None:
     """A door with nothing but S3 behind it."""
-    settings = Settings(home=home)
+    settings = Settings(home=home, port=0)
     store = Store.open(f"sqlite:///{home}/clary.db")
     store.rows.insert(
         Row(
@@ -93,18 +98,18 @@ def serve(home: Path) -> None:
         authenticator=Authenticator(store, settings, install_key(home), time.time),
         authoriser=Authoriser(store, settings, time.time),
     )
-    listener = socket.create_server(("127.0.0.1", 0), backlog=256)
-    print(json.dumps([listener.getsockname()[1], row.name, secret]), flush=True)
-    config = uvicorn.Config(
-        app,  # type: ignore[arg-type]
-        http="httptools",
-        loop="uvloop",
-        lifespan="off",
-        log_level="error",
-        access_log=False,
-        server_header=False,
-    )
-    uvicorn.Server(config).run(sockets=[listener])
+
+    def ready(port: int) -> None:
+        print(json.dumps([port, row.name, secret]), flush=True)
+
+    async def until_killed() -> None:
+        await serve_settings(settings, refuse, app, stop=asyncio.Event(), ready=ready)
+
+    uvloop.run(until_killed())
+
+
+def refuse(request: Request, *, action: str, resource: str) -> Principal:
+    raise AccessDeniedException("this door serves objects alone", status=403)
 
 
 class Peer:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import gc
 import logging
 import os
 import signal
@@ -25,7 +26,7 @@ from clary.executors.sandbox import SandboxExecutor
 from clary.gateway.audit import Trail
 from clary.gateway.chain import Chain
 from clary.gateway.internal import Internal
-from clary.gateway.listener import Listener
+from clary.gateway.listener import PATIENCE_SECONDS, Listener
 from clary.identity import first_start
 from clary.identity.authenticate import Authenticator
 from clary.identity.authorise import Authoriser
@@ -35,7 +36,7 @@ from clary.images import catalogue
 from clary.images.image import Image
 from clary.model.service import Services
 from clary.reconcile.loop import Loop, Planned
-from clary.resources.inference import endpoint_alarms, serverless
+from clary.resources.inference import endpoint_alarms, inference_experiment_course, serverless
 from clary.settings import Settings
 from clary.store import metric_data
 from clary.store.database import Store
@@ -88,14 +89,18 @@ class Server(Parts):
         )
         self.executor = SandboxExecutor(self.settings)
         self.preparations = Preparations(self.settings, self.image, self.wake)
-        world = EngineWorld(self.registry, self, self.executor, self.preparations)
-        self.loop = Loop(self.store.rows, _planned(self.registry), world, self.clock)
+        self.world = EngineWorld(self.registry, self, self.executor, self.preparations)
+        self.loop = Loop(self.store.rows, _planned(self.registry), self.world, self.clock)
         self.chores = Chores(self._chores())
         self.internal = Internal(
             renew=self._renew, put_metrics=self._put_metrics, note_use=self._note_use
         )
         self.listener = Listener(
-            self.settings.run / "control.sock", self.answer, self.settings.body_bytes_max
+            self.settings.run / "control.sock",
+            self.answer,
+            self.settings.body_bytes_max,
+            # Calls that wait for another machine's database should wait side by side.
+            patience_seconds=0.0 if self.settings.database_url else PATIENCE_SECONDS,
         )
 
     def answer(self, request: Request) -> Response:
@@ -118,6 +123,7 @@ class Server(Parts):
         self._hints.shutdown(socket.SHUT_RDWR)
         self._hints.close()
         self.loop.close()
+        self.world.close()
         self.chores.close()
         self.preparations.close()
         self.trail.close()
@@ -159,6 +165,9 @@ class Server(Parts):
         def deployments() -> int:
             return endpoint_alarms.watch_deployments(self, self.clock())
 
+        def experiments() -> int:
+            return inference_experiment_course.watch_experiments(self, self.clock())
+
         def scaling() -> int:
             return application_autoscaling.scale_all(self, self.clock())
 
@@ -168,6 +177,7 @@ class Server(Parts):
         return [
             Chore("alarms", 10.0, alarms),
             Chore("alarms of deployments", 5.0, deployments),
+            Chore("inference experiments", 2.0, experiments),
             Chore("application autoscaling", 10.0, scaling),
             Chore("log retention", 300.0, retention),
             Chore("metric roll-up", 300.0, roll_up),
@@ -236,6 +246,7 @@ def main() -> int:
     for number in (signal.SIGTERM, signal.SIGINT):
         signal.signal(number, lambda *_: stop.set())
     server.start()
+    gc.freeze()  # the models and kinds stay: no collection looks at them again
     log.info("control answers at %s", server.settings.run / "control.sock")
     stop.wait()
     server.close()

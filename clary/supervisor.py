@@ -19,7 +19,7 @@ import signal
 import sys
 import time
 
-CHILDREN = {"control": "clary.server", "door": "clary.dataplane"}
+CHILDREN = {"control": "clary.server", "door": "clary.dataplane.__main__"}
 STOP_ORDER = ("door", "control")  # requests in flight still need control
 STOP_SECONDS = {"door": 15.0, "control": 15.0}
 DELAY_SECONDS_MIN = 0.2
@@ -131,7 +131,7 @@ class Supervisor:
             descriptor = os.open(log, os.O_WRONLY | os.O_CREAT | os.O_APPEND, 0o600)
             os.dup2(descriptor, 1)
             os.dup2(descriptor, 2)
-        os.execv(sys.executable, [sys.executable, "-P", "-m", child.module])
+        os.execv(sys.executable, [sys.executable, "-P", "-m", "clary.start", child.module])
 
     def _reap(self) -> None:
         for child in self.children:

@@ -25,7 +25,7 @@ if TYPE_CHECKING:
 
 FIRST_START_SECONDS = 120.0
 CONTROL_SECONDS = 10.0
-POLL_SECONDS = 0.05
+POLL_SECONDS = 0.01
 
 
 def main() -> int:
@@ -38,7 +38,7 @@ def main() -> int:
     key = install_key(settings.home)
     authenticator = Authenticator(store, settings, key, time.time)
     authoriser = Authoriser(store, settings, time.time)
-    gate = Gate(store, settings.account, key, authenticator, authoriser, time.time)
+    gate = Gate(authenticator, authoriser)
     roles = EndpointRoles(store, settings.account, key, authoriser, time.time)
     objects = objects_app(settings, authenticator, authoriser)
     try:

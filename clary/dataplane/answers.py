@@ -5,6 +5,8 @@ from __future__ import annotations
 import json
 import uuid
 from collections.abc import Awaitable, Callable
+from functools import lru_cache
+from http import HTTPStatus
 from typing import Any
 from xml.sax.saxutils import escape
 
@@ -16,6 +18,7 @@ Receive = Callable[[], Awaitable[Message]]
 Send = Callable[[Message], Awaitable[None]]
 Application = Callable[[Scope, Receive, Send], Awaitable[None]]
 Headers = list[tuple[bytes, bytes]]
+CLOSE = b"connection: close\r\n"
 
 
 async def send_whole(send: Send, status: int, headers: Headers, body: bytes) -> None:
@@ -31,12 +34,16 @@ async def send_json(send: Send, status: int, document: Any) -> None:
 
 
 async def send_error(scope: Scope, send: Send, error: ApiError) -> None:
-    """Word an error in the protocol that the request speaks: the query protocol wants XML."""
-    if _speaks_query(scope["headers"]):
-        status, headers, body = _query_error(error)
-    else:
-        status, headers, body = error_answer(error)
+    kinds = [value for name, value in scope["headers"] if name == b"content-type"]
+    status, headers, body = worded(error, kinds[0].decode("latin-1") if kinds else "")
     await send_whole(send, status, headers, body)
+
+
+def worded(error: ApiError, content_type: str) -> tuple[int, Headers, bytes]:
+    """An error in the protocol that a request of this type speaks: the query protocol wants XML."""
+    if content_type.startswith("application/x-www-form-urlencoded"):
+        return _query_error(error)
+    return error_answer(error)
 
 
 def error_answer(error: ApiError) -> tuple[int, Headers, bytes]:
@@ -65,8 +72,25 @@ def _query_error(error: ApiError) -> tuple[int, Headers, bytes]:
     return error.status, headers, body
 
 
-def _speaks_query(headers: Headers) -> bool:
-    for name, value in headers:
-        if name == b"content-type":
-            return value.startswith(b"application/x-www-form-urlencoded")
-    return False
+def rendered(status: int, headers: Headers, body: bytes, *, keep_alive: bool) -> bytes:
+    """A whole answer as it goes over the connection; `headers` must not hold a Content-Length."""
+    return b"HTTP/1.1 %d %b\r\n%b%bcontent-length: %d\r\n\r\n%b" % (
+        status,
+        reason(status),
+        header_lines(headers),
+        b"" if keep_alive else CLOSE,
+        len(body),
+        body,
+    )
+
+
+def header_lines(headers: Headers) -> bytes:
+    return b"".join([b"%b: %b\r\n" % pair for pair in headers])
+
+
+@lru_cache(128)
+def reason(status: int) -> bytes:
+    try:
+        return HTTPStatus(status).phrase.encode()
+    except ValueError:
+        return b"Error"

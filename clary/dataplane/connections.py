@@ -11,7 +11,7 @@ from uvicorn.protocols.http.httptools_impl import HttpToolsProtocol
 from uvicorn.server import ServerState
 
 from clary.dataplane.answers import Application
-from clary.dataplane.direct import START, Call, DirectInvocations
+from clary.dataplane.shortcuts import Call, Shortcuts
 
 HEAD_BYTES_MAX = 64 * 1024
 UNREAD_BYTES_MAX = (
@@ -75,8 +75,8 @@ class JoinedWrites:
 class HttpConnection(HttpToolsProtocol):
     """One client's connection; `peer` is given where the bytes come through a splice.
 
-    A small invocation that is there when its first bytes are is answered directly, without uvicorn;
-    what arrives behind it waits until it is answered, so that answers keep the order of requests.
+    A small request whose head is there when its first bytes are takes a shortcut past uvicorn; what
+    arrives behind it waits until it is answered, so that answers keep the order of requests.
     """
 
     def __init__(
@@ -84,21 +84,21 @@ class HttpConnection(HttpToolsProtocol):
         config: Config,
         state: ServerState,
         *,
-        direct: DirectInvocations | None = None,
+        shortcuts: Shortcuts | None = None,
         peer: tuple[str, int] | None = None,
     ) -> None:
         super().__init__(config, state, {})
-        self.direct = direct
+        self.shortcuts = shortcuts
         self.peer = peer
         self.head_bytes = 0
         self.unread_bytes = 0
         self.head_pending = False
         self.last_progress = self.loop.time()
         self.joined: JoinedWrites
-        self.call: Call | None = None  # a direct invocation that is not answered yet
-        self.begun = bytearray()  # of a direct invocation whose body is not complete
-        self.behind = bytearray()  # what arrived behind a direct invocation
-        self.idle = False  # since a direct invocation
+        self.call: Call | None = None  # on a shortcut, not answered yet
+        self.begun = bytearray()  # of a request whose body is not complete
+        self.behind = bytearray()  # what arrived behind a call
+        self.idle = False  # since a call was answered
         self.last = False  # no request is taken after the one that is being answered
 
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
@@ -118,10 +118,10 @@ class HttpConnection(HttpToolsProtocol):
             self.begun += data
             data = bytes(self.begun)
             self.begun.clear()
-        if self.direct is not None and data.startswith(START) and self._between_requests():
-            call = self.direct.parse(data)
+        if self.shortcuts is not None and self._between_requests():
+            call = self.shortcuts.parse(data)
             if call is not None:
-                self._take(self.direct, call, data)
+                self._take(call, data)
                 return
         super().data_received(data)
 
@@ -134,35 +134,40 @@ class HttpConnection(HttpToolsProtocol):
             cycle.response_complete and not cycle.more_body and not self.pipeline
         )
 
-    def _take(self, direct: DirectInvocations, call: Call, data: bytes) -> None:
-        if len(data) < call.size:
+    def _take(self, call: Call, data: bytes) -> None:
+        size = call.head.size
+        if len(data) < size:
             self.begun += data
             return
-        if len(data) > call.size:
-            self.behind += data[call.size :]
-            self.flow.pause_reading()
-            data = data[: call.size]
+        behind, data = data[size:], data[:size]
         if self.timeout_keep_alive_task is not None:
             self._unset_keepalive_if_required()
         self.call = call
+        if behind:
+            self.behind += behind
+            self.flow.pause_reading()
         peer = self.client[0] if self.client else "unknown"
-        direct.answer(call, data[call.body_at :], peer, self)
+        if not call.answer(call, data, peer, self):
+            self.call = None
+            self.behind.clear()
+            self.flow.resume_reading()
+            super().data_received(data + behind)
 
     def reply(self, data: bytes) -> None:
-        """The whole answer to the direct invocation."""
+        """The whole answer to the call."""
         call, self.call = self.call, None
         if self.transport.is_closing():
             return
         self.joined.write_now(data)
         self.last_progress = self.loop.time()
         self.idle = True
-        if self.last or (call is not None and not call.keep_alive):
+        if self.last or (call is not None and not call.head.keep_alive):
             self.transport.close()
         elif self.behind:
             self.loop.call_soon(self._go_on)
 
     def _go_on(self) -> None:
-        """Take what arrived behind a direct invocation."""
+        """Take what arrived behind a call."""
         if self.call is not None or not self.behind or self.transport.is_closing():
             return
         data = bytes(self.behind)
@@ -229,8 +234,8 @@ class HttpConnection(HttpToolsProtocol):
 class Connections:
     """Every HTTP connection of this process: how they are made, swept and ended."""
 
-    def __init__(self, application: Application, direct: DirectInvocations | None = None) -> None:
-        self.direct = direct
+    def __init__(self, application: Application, shortcuts: Shortcuts | None = None) -> None:
+        self.shortcuts = shortcuts
         self.config = Config(
             cast(Any, application),
             http="httptools",
@@ -252,7 +257,7 @@ class Connections:
         self.state = ServerState()
 
     def make(self, peer: tuple[str, int] | None = None) -> HttpConnection:
-        return HttpConnection(self.config, self.state, direct=self.direct, peer=peer)
+        return HttpConnection(self.config, self.state, shortcuts=self.shortcuts, peer=peer)
 
     async def sweep(self, interval_seconds: float = 5.0) -> None:
         """Cut off clients that stall, for ever; a cancelled task ends it."""
@@ -277,7 +282,7 @@ class Connections:
             connection.transport.abort()
 
     def _answering(self) -> list[HttpConnection]:
-        """The connections that a direct invocation is being answered on."""
+        """The connections on which a call is being answered."""
         return [
             connection
             for connection in self.state.connections

@@ -26,6 +26,7 @@ from clary.dataplane.bodies import ClientGone
 from clary.dataplane.dispatch import Destination, route
 from clary.dataplane.exposition import CONTENT_TYPE, exposition
 from clary.dataplane.forwarding import ControlLink
+from clary.dataplane.gauges import Gauges
 from clary.dataplane.invocation_metrics import InvocationMetrics
 from clary.dataplane.invocations import Invocations
 from clary.dataplane.listener import Listener
@@ -46,6 +47,7 @@ class Door:
     control: ControlLink
     invocations: Invocations
     objects: Application | None = None
+    gauges: Gauges | None = None
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         started = False
@@ -109,7 +111,7 @@ class Door:
             "clary_captured_records_total": captures.captured,
             "clary_capture_dropped_records_total": captures.dropped,
         }
-        body = exposition(metrics.totals, others)
+        body = exposition(metrics.totals, others, self.gauges.rows() if self.gauges else ())
         await send_whole(send, 200, [(b"content-type", CONTENT_TYPE)], body)
 
     async def _health(self, send: Send) -> None:

@@ -7,8 +7,18 @@ import contextlib
 import logging
 from pathlib import Path
 
-from clary.dataplane.answers import Headers, Receive, Scope, Send, send_whole
+from clary.dataplane.answers import (
+    Headers,
+    Receive,
+    Scope,
+    Send,
+    rendered,
+    send_whole,
+    worded,
+)
 from clary.dataplane.bodies import Body, BodyBudget
+from clary.dataplane.lanes import AnswerHead, Lanes
+from clary.dataplane.shortcuts import Call, Client
 from clary.dataplane.upstream import (
     Answer,
     AnswerOverdue,
@@ -16,8 +26,15 @@ from clary.dataplane.upstream import (
     ConnectionLost,
     Pool,
     PoolBusy,
+    UpstreamFailure,
 )
-from clary.model.errors import ServiceUnavailable, ThrottlingException
+from clary.model.errors import (
+    ApiError,
+    InternalFailure,
+    ServiceUnavailable,
+    ThrottlingException,
+)
+from clary.wire.request_heads import Head
 
 log = logging.getLogger(__name__)
 
@@ -41,8 +58,50 @@ CONNECTION_HEADERS = frozenset(
 ANSWER_CONNECTION_HEADERS = frozenset(
     (b"connection", b"keep-alive", b"transfer-encoding", b"upgrade", b"trailer")
 )
+CONNECTIONS_MAX = 32
+ANSWER_BYTES_MAX = 64 * 1024 * 1024  # of one that is held whole
 WAITING_FOR_RESTART_MAX = 1024
 PROBE_INTERVAL_SECONDS = 0.05
+
+
+# A request with one of these is put together anew.
+UNPLAIN_HEADERS = frozenset(("keep-alive", "proxy-authorization", "te", "trailer", "x-clary-peer"))
+
+
+class Passing:
+    """A small request on its way over a lane, and the client that waits for its answer."""
+
+    __slots__ = ("client", "head", "link", "request")
+
+    def __init__(self, link: ControlLink, head: Head, request: bytes, client: Client) -> None:
+        self.link = link
+        self.head = head
+        self.request = request
+        self.client = client
+
+    def answered(self, head: AnswerHead, body: bytes | None) -> None:
+        if body is None:
+            problem = InternalFailure("The answer of the control plane is too large.")
+            self.refused(problem)
+            return
+        headers = [
+            pair
+            for pair in head.headers
+            if pair[0] not in ANSWER_CONNECTION_HEADERS and pair[0] != b"content-length"
+        ]
+        keep_alive = self.head.keep_alive
+        self.client.reply(rendered(head.status, headers, body, keep_alive=keep_alive))
+
+    def failed(self, problem: UpstreamFailure) -> None:
+        if isinstance(problem, CannotConnect):
+            self.link.try_again(self)
+        else:
+            self.refused(self.link.refusal(problem))
+
+    def refused(self, problem: ApiError) -> None:
+        kind = self.head.headers.get("content-type", "")
+        answer = worded(problem, kind)
+        self.client.reply(rendered(*answer, keep_alive=self.head.keep_alive))
 
 
 class ControlLink:
@@ -57,12 +116,15 @@ class ControlLink:
         answer_seconds: float = 120.0,
         restart_seconds: float = 5.0,
     ) -> None:
-        self.pool = Pool(socket, connections_max=32, waiting_max=1024)
+        self.socket = socket
+        self.pool = Pool(socket, connections_max=CONNECTIONS_MAX, waiting_max=1024)
+        self.lanes: Lanes | None = None  # for what is small and whole; made on the event loop
         self.budget = budget
         self.body_bytes_max = body_bytes_max
         self.answer_seconds = answer_seconds
         self.restart_seconds = restart_seconds
         self._return: asyncio.Task[None] | None = None
+        self._again: set[asyncio.Task[None]] = set()
         self._waiting = 0
 
     async def forward(self, scope: Scope, receive: Receive, send: Send) -> None:
@@ -73,6 +135,43 @@ class ControlLink:
                 [request_head(scope, len(body)), body], bodiless=scope["method"] == "HEAD"
             )
         await relay(answer, send)
+
+    def pass_on(self, call: Call, data: bytes, peer: str, client: Client) -> bool:
+        """The shortcut of a small request: its bytes as they came, told who sent them."""
+        head = call.head
+        if head.method == "HEAD" or not UNPLAIN_HEADERS.isdisjoint(head.headers):
+            return False
+        if head.headers.get("connection", "keep-alive") != "keep-alive":
+            return False
+        if self.lanes is None:
+            self.lanes = Lanes(
+                self.socket, lanes_max=CONNECTIONS_MAX, body_bytes_max=ANSWER_BYTES_MAX
+            )
+        line_end = data.index(b"\n") + 1
+        request = b"%bx-clary-peer: %b\r\n%b" % (data[:line_end], peer.encode(), data[line_end:])
+        passing = Passing(self, head, request, client)
+        try:
+            self.lanes.submit(passing, [request], self.answer_seconds)
+        except PoolBusy as problem:
+            passing.failed(problem)
+        return True
+
+    def try_again(self, passing: Passing) -> None:
+        """Send a request that did not reach control, once control is there again."""
+
+        async def send() -> None:
+            try:
+                answer = await self._send([passing.request], bodiless=False)
+                body = await answer.read(ANSWER_BYTES_MAX)
+                passing.answered(AnswerHead(answer.status, answer.headers), body)
+            except ApiError as problem:
+                passing.refused(problem)
+            except UpstreamFailure as problem:
+                passing.refused(self.refusal(problem))
+
+        task = asyncio.get_running_loop().create_task(send())
+        self._again.add(task)
+        task.add_done_callback(self._again.discard)
 
     async def ask(
         self, method: str, target: str, body: bytes = b"", *, seconds: float = 2.0
@@ -89,6 +188,10 @@ class ControlLink:
 
     def close(self) -> None:
         self.pool.close()
+        if self.lanes is not None:
+            self.lanes.close()
+        for task in self._again:
+            task.cancel()
         if self._return is not None:
             self._return.cancel()
 
@@ -104,21 +207,30 @@ class ControlLink:
                 return answer
             except CannotConnect as problem:
                 if not await self._control_returned(deadline - loop.time()):
-                    raise ServiceUnavailable(
-                        "The control plane of Clary is not answering; it may be restarting. "
-                        "Please try again, or see `clary status`."
-                    ) from problem
-            except PoolBusy as problem:
-                raise ThrottlingException("Rate exceeded") from problem
-            except ConnectionLost as problem:
-                raise ServiceUnavailable(
+                    raise self.refusal(problem) from problem
+            except UpstreamFailure as problem:
+                raise self.refusal(problem) from problem
+
+    def refusal(self, problem: UpstreamFailure) -> ApiError:
+        """What the client is told where control does not answer."""
+        match problem:
+            case PoolBusy():
+                return ThrottlingException("Rate exceeded")
+            case ConnectionLost():
+                text = (
                     "The control plane of Clary stopped while it worked on this request. "
                     "Please try again."
-                ) from problem
-            except AnswerOverdue as problem:
-                raise ServiceUnavailable(
+                )
+            case AnswerOverdue():
+                text = (
                     f"The control plane of Clary did not answer within {self.answer_seconds:g} s."
-                ) from problem
+                )
+            case _:
+                text = (
+                    "The control plane of Clary is not answering; it may be restarting. "
+                    "Please try again, or see `clary status`."
+                )
+        return ServiceUnavailable(text)
 
     async def _control_returned(self, seconds: float) -> bool:
         """Wait until control accepts connections again; one probe serves all who wait."""

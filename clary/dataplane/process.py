@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import gc
 import logging
 import os
 from collections.abc import Callable, Mapping
@@ -15,20 +16,25 @@ from clary.dataplane.admission import Gatekeeper
 from clary.dataplane.answers import Application
 from clary.dataplane.async_invocations import AsyncInvocations
 from clary.dataplane.async_runs import ObjectStore
-from clary.dataplane.async_topics import Roles, Topics
+from clary.dataplane.async_topics import Topics
 from clary.dataplane.authority import Authority, system_bundle
 from clary.dataplane.bodies import BodyBudget
 from clary.dataplane.capture import Captures
 from clary.dataplane.connections import Connections
 from clary.dataplane.direct import DirectInvocations
 from clary.dataplane.door import Door, serve, stop_on_signals
+from clary.dataplane.endpoint_log import EndpointLog
 from clary.dataplane.forwarding import ControlLink
+from clary.dataplane.gauges import Gauges
 from clary.dataplane.invocation_metrics import InvocationMetrics
 from clary.dataplane.invocations import Invocations
 from clary.dataplane.listener import Listener
 from clary.dataplane.multi_model import Models
+from clary.dataplane.objects.app import ObjectsApp
+from clary.dataplane.role_calls import RoleCalls, Roles
 from clary.dataplane.routes import RoutingTable
 from clary.dataplane.serverless import Serverless
+from clary.dataplane.shortcuts import Shortcuts
 from clary.dataplane.tunnel import Tunnels
 from clary.settings import Settings
 
@@ -52,6 +58,9 @@ def run(
     async def until_stopped() -> None:
         stop = asyncio.Event()
         stop_on_signals(stop)
+        # Modules stay: no collection looks at them again while requests wait.
+        gc.collect()
+        gc.freeze()
         await serve_settings(settings, gatekeeper, objects, stop=stop, store=store, roles=roles)
 
     try:
@@ -92,16 +101,48 @@ async def serve_settings(
         restart_seconds=restart_seconds,
     )
     metrics = InvocationMetrics()
+    invocations, gauges = runtime(settings, gatekeeper, metrics, control, budget, store, roles)
+    door = Door(control=control, invocations=invocations, objects=objects, gauges=gauges)
+    authority = Authority(settings.home / "authority", own_names=own_names(settings.host))
+    authority.bundle(system_bundle(environment))
+    allowed = is_loopback(settings.host) if pass_other_hosts is None else pass_other_hosts
+    tunnels = Tunnels(allowed=allowed, upstream_proxy=upstream_proxy(environment, settings))
+    shortcuts = Shortcuts(
+        invocations=DirectInvocations(invocations).answer,
+        control=control.pass_on,
+        objects=objects.answer_now if isinstance(objects, ObjectsApp) else None,
+    )
+    connections = Connections(door, shortcuts)
+    listener = Listener(connections, authority, tunnels)
+    await serve(
+        door, listener, metrics, host=settings.host, port=settings.port, stop=stop, ready=ready
+    )
+
+
+def runtime(
+    settings: Settings,
+    gatekeeper: Gatekeeper,
+    metrics: InvocationMetrics,
+    control: ControlLink,
+    budget: BodyBudget,
+    store: ObjectStore | None,
+    roles: Roles | None,
+) -> tuple[Invocations, Gauges]:
+    """What answers the runtime API, and what tells how busy it is."""
     routes = RoutingTable(settings.run / "routes.json")
-    captures = Captures(store)
+    calls = RoleCalls(control, roles) if roles is not None else None
+    captures = Captures(store, EndpointLog(calls) if calls is not None else None)
     queues = AsyncInvocations(
         settings.home / "async",
         routes,
         metrics,
         store=store,
         roles=roles,
-        topics=Topics(control, roles) if roles is not None else None,
+        topics=Topics(calls) if calls is not None else None,
     )
+    models, serverless = Models(store, roles, metrics), Serverless(routes, control, metrics)
+    gauges = Gauges(routes, metrics, models, serverless)
+    metrics.gauge = gauges.observe
     invocations = Invocations(
         routes,
         gatekeeper,
@@ -110,19 +151,10 @@ async def serve_settings(
         budget=budget,
         captures=captures,
         queues=queues,
-        models=Models(store, roles, metrics),
-        serverless=Serverless(routes, control, metrics),
+        models=models,
+        serverless=serverless,
     )
-    door = Door(control=control, invocations=invocations, objects=objects)
-    authority = Authority(settings.home / "authority", own_names=own_names(settings.host))
-    authority.bundle(system_bundle(environment))
-    allowed = is_loopback(settings.host) if pass_other_hosts is None else pass_other_hosts
-    tunnels = Tunnels(allowed=allowed, upstream_proxy=upstream_proxy(environment, settings))
-    connections = Connections(door, DirectInvocations(invocations))
-    listener = Listener(connections, authority, tunnels)
-    await serve(
-        door, listener, metrics, host=settings.host, port=settings.port, stop=stop, ready=ready
-    )
+    return invocations, gauges
 
 
 def own_names(host: str) -> tuple[str, ...]:

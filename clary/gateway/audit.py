@@ -6,8 +6,9 @@ import json
 import logging
 import re
 import threading
+import time
 from collections import deque
-from datetime import UTC, datetime
+from functools import lru_cache
 from pathlib import Path
 from typing import Any
 
@@ -103,7 +104,7 @@ def audit_record(exchange: Exchange) -> dict[str, Any]:
             "accountId": principal.account,
             "accessKeyId": principal.access_key,
         },
-        "eventTime": datetime.fromtimestamp(exchange.time, UTC).strftime("%Y-%m-%dT%H:%M:%SZ"),
+        "eventTime": _iso(int(exchange.time)),
         "eventSource": f"{exchange.service}.amazonaws.com",
         "eventName": operation.name,
         "awsRegion": exchange.region,
@@ -125,6 +126,11 @@ def audit_record(exchange: Exchange) -> dict[str, Any]:
     return record
 
 
+@lru_cache(16)
+def _iso(epoch: int) -> str:
+    return time.strftime("%Y-%m-%dT%H:%M:%SZ", time.gmtime(epoch))
+
+
 def _line(record: dict[str, Any]) -> bytes:
     try:
         return orjson.dumps(record, default=str)
@@ -137,8 +143,8 @@ def _told(members: dict[str, Any]) -> dict[str, Any]:
     """Members in lower camel case; what may hold a secret is redacted, bodies are left out."""
     told: dict[str, Any] = {}
     for name, value in members.items():
-        key = name[:1].lower() + name[1:]
-        if any(word in name.lower() for word in _SECRETS):
+        key, is_secret = _spelt(name)
+        if is_secret:
             told[key] = "***"
         elif name in _BULK and isinstance(value, list):
             told[key] = f"({len(value)} items)"  # pyright: ignore[reportUnknownArgumentType]
@@ -147,7 +153,16 @@ def _told(members: dict[str, Any]) -> dict[str, Any]:
     return told
 
 
+@lru_cache(4096)
+def _spelt(name: str) -> tuple[str, bool]:
+    """A member's name in lower camel case, and whether what it holds may be a secret."""
+    folded = name.lower()
+    return name[:1].lower() + name[1:], any(word in folded for word in _SECRETS)
+
+
 def _value(value: Any) -> Any:
+    if isinstance(value, str):
+        return value
     if isinstance(value, bytes):
         return f"({len(value)} bytes)"
     if isinstance(value, dict):

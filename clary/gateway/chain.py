@@ -159,7 +159,7 @@ class Chain:
             exchange.principal,
             action_of(exchange.service, exchange.operation.name),
             resource_of(exchange, exchange.answer),
-            conditions_of(exchange),
+            lambda: conditions_of(exchange),
             style=exchange.style,
         )
 

@@ -4,8 +4,10 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
+from math import inf
 
 from clary.identity.access_keys import ACTIVE, AccessKeys
+from clary.identity.known_callers import KnownCaller, KnownCallers
 from clary.identity.principals import Principal
 from clary.identity.sealing import SealBroken
 from clary.identity.sessions import TEMPORARY_PREFIX, Sessions
@@ -66,7 +68,9 @@ class Authenticator:
         records_use: bool = False,
     ) -> None:
         """`records_use` lets GetAccessKeyLastUsed know; only a process that may write wants it."""
+        self._store = store
         self._keys = AccessKeys(store, settings.account, install_key)
+        self._known = KnownCallers(store)
         self._sessions = Sessions(install_key)
         self._signing_keys = SigningKeys()
         self._clock = clock
@@ -82,13 +86,19 @@ class Authenticator:
         where the signer declared a payload hash, which S3 clients do.
         `style` may be left out for signed requests other than anonymous ones to S3.
         """
+        now = self._clock()
+        known = self._known.recognise(request, now, check_body=check_body)
+        if known is not None:
+            return self._recognised(known, request, now, style)
         if is_old_presigned(request):
             return self._authenticate_old(request)
+        generation = self._store.rows.generation("iam")
         scope = credential_scope(request)
         style = style or style_of(request, scope.service if scope else "")
         signature = parse_signature(request, style)
-        now = self._clock()
-        principal, secret = self._principal(signature.scope.access_key, signature.token, now, style)
+        principal, secret, expires = self._principal(
+            signature.scope.access_key, signature.token, now, style
+        )
         check_signature_time(signature, now, style)
         check_signed_headers(request, signature, style)
         verify(request, signature, secret, self._signing_keys, style)
@@ -96,8 +106,26 @@ class Authenticator:
             _check_body(request, signature, style)
         if self._records_use:
             self._keys.record_use(signature.scope, now)
-        signer = self._chunk_signer(signature, secret)
-        return Caller(principal, signature.scope, signature.payload, signer, style)
+        scope = signature.scope
+        key = self._signing_keys.derive(secret, scope.date, scope.region, scope.service)
+        if not signature.presigned:
+            self._known.remember(request, signature, principal, key, expires, generation)
+        signer = _chunk_signer(signature.payload, key, scope, signature.time, signature.signature)
+        return Caller(principal, scope, signature.payload, signer, style)
+
+    def _recognised(
+        self, known: KnownCaller, request: Request, now: float, style: Style | None
+    ) -> Caller:
+        if self._records_use:
+            self._keys.record_use(known.scope, now)
+        headers = request.headers
+        payload = headers.get("x-amz-content-sha256", "")
+        style = style or style_of(request, known.scope.service)
+        if not payload.startswith("STREAMING-AWS4"):
+            return Caller(known.principal, known.scope, payload, None, style)
+        signature = headers["authorization"].rpartition("Signature=")[2]
+        signer = ChunkSigner(known.key, known.scope, headers["x-amz-date"], signature)
+        return Caller(known.principal, known.scope, payload, signer, style)
 
     def authenticate_form(self, fields: Mapping[str, str]) -> Caller:
         """The caller who signed the policy of a browser's POST upload to S3.
@@ -107,14 +135,14 @@ class Authenticator:
         """
         form = parse_form(fields)
         now = self._clock()
-        principal, secret = self._principal(form.scope.access_key, form.token, now, "s3")
+        principal, secret, _ = self._principal(form.scope.access_key, form.token, now, "s3")
         verify_form(form, secret, self._signing_keys)
         return Caller(principal, form.scope, UNSIGNED_PAYLOAD, None, "s3")
 
     def _authenticate_old(self, request: Request) -> Caller:
         signature = parse_old_signature(request)
         now = self._clock()
-        principal, secret = self._principal(signature.access_key, signature.token, now, "s3")
+        principal, secret, _ = self._principal(signature.access_key, signature.token, now, "s3")
         check_old_expiry(signature, now)
         verify_old(request, signature, secret)
         scope = Scope(signature.access_key, "", "", "s3")
@@ -122,8 +150,8 @@ class Authenticator:
 
     def _principal(
         self, access_key: str, token: str, now: float, style: Style
-    ) -> tuple[Principal, str]:
-        """The principal and the secret behind an access key."""
+    ) -> tuple[Principal, str, float]:
+        """The principal and the secret behind an access key, and when they end."""
         if access_key.startswith(TEMPORARY_PREFIX) and token:
             return self._session(access_key, token, now, style)
         held = self._keys.find(access_key)
@@ -131,11 +159,11 @@ class Authenticator:
             raise _unknown_key(style, access_key)
         if token:
             raise refusal("invalid_token", style, _invalid_token(style))
-        return held.principal, held.secret
+        return held.principal, held.secret, inf
 
     def _session(
         self, access_key: str, token: str, now: float, style: Style
-    ) -> tuple[Principal, str]:
+    ) -> tuple[Principal, str, float]:
         try:
             session = self._sessions.open(access_key, token)
         except SealBroken as problem:
@@ -145,14 +173,15 @@ class Authenticator:
             if style == "s3":
                 message = "The provided token has expired."
             raise refusal("expired_token", style, message)
-        return session.principal, session.secret
+        return session.principal, session.secret, session.expires
 
-    def _chunk_signer(self, signature: Signature, secret: str) -> ChunkSigner | None:
-        if not signature.payload.startswith("STREAMING-AWS4"):
-            return None
-        scope = signature.scope
-        key = self._signing_keys.derive(secret, scope.date, scope.region, scope.service)
-        return ChunkSigner(key, scope, signature.time, signature.signature)
+
+def _chunk_signer(
+    payload: str, key: bytes, scope: Scope, time: str, signature: str
+) -> ChunkSigner | None:
+    if not payload.startswith("STREAMING-AWS4"):
+        return None
+    return ChunkSigner(key, scope, time, signature)
 
 
 def _check_body(request: Request, signature: Signature, style: Style) -> None:

@@ -13,10 +13,12 @@ from clary.identity.decisions import (
     Policies,
     decide,
     denial_message,
+    is_unconditional,
+    is_unlimited,
 )
 from clary.identity.managed_policies import aws_managed_policies
 from clary.identity.patterns import Context
-from clary.identity.policy_documents import parse_policy
+from clary.identity.policy_documents import Policy, parse_policy
 from clary.identity.principals import Principal
 from clary.model.errors import AccessDeniedException
 from clary.settings import Settings
@@ -25,6 +27,7 @@ from clary.store.rows import Row
 from clary.wire.signature_errors import Style
 
 CACHED_PRINCIPALS_MAX = 4096
+REMEMBERED_MAX = 4096  # decisions of one principal
 
 Values = Mapping[str, Any]  # of condition keys: texts, numbers, booleans, or lists of them
 
@@ -37,6 +40,9 @@ class Standing:
 
     policies: Policies
     keys: Values
+    # What was decided, where no policy asks for anything that differs between requests.
+    allowed: set[tuple[str, str]] | None = None
+    unlimited: bool = False  # every action on every resource, unconditionally
 
 
 class Authoriser:
@@ -51,14 +57,14 @@ class Authoriser:
         self._clock = clock
         # One tuple, replaced as a whole, so that threads see standings only with their generation.
         self._cache: tuple[int, dict[Principal, Standing]] = (-1, {})
-        self._roles: tuple[int, dict[str, Row | None]] = (-1, {})
+        self._trust: tuple[int, dict[tuple[str, str], bool]] = (-1, {})
 
     def authorise(
         self,
         principal: Principal,
         action: str,
         resource: str,
-        context: Values | None = None,
+        context: Callable[[], Values] | None = None,
         resource_policy: str | None = None,
         *,
         status: int = 400,
@@ -66,11 +72,21 @@ class Authoriser:
     ) -> None:
         """Raise AccessDeniedException unless `principal` may; `resource` is an ARN or "*".
 
+        `context` tells the condition keys of the request, which most decisions do not need.
         `resource_policy` is the JSON of a bucket's or another resource's policy. The style of the
         service decides the wire form: JSON services answer 400, all others 403, and S3 and the
         query services call it AccessDenied. `status` sets the status of the plain form alone.
         """
-        decision = self.allows(principal, action, resource, context, resource_policy)
+        allowed = None
+        if not resource_policy and principal.kind != "service":
+            standing = self.standing(principal)
+            allowed = standing.allowed
+            if standing.unlimited or (allowed is not None and (action, resource) in allowed):
+                return
+        values = context() if context is not None else None
+        decision = self.allows(principal, action, resource, values, resource_policy)
+        if decision.allowed and allowed is not None and len(allowed) < REMEMBERED_MAX:
+            allowed.add((action, resource))
         if not decision.allowed:
             message = denial_message(principal, action, resource, decision)
             if style in ("query", "s3"):
@@ -116,20 +132,30 @@ class Authoriser:
 
     def pass_role(self, principal: Principal, role_arn: str, service: str) -> None:
         """Raise AccessDeniedException unless `may_pass`."""
-        self.authorise(principal, "iam:PassRole", role_arn, {"iam:PassedToService": service})
+        self.authorise(
+            principal, "iam:PassRole", role_arn, lambda: {"iam:PassedToService": service}
+        )
 
     def role_trusts(self, role_arn: str, service: str) -> bool:
         """Whether a role exists and lets a service, such as sagemaker.amazonaws.com, assume it."""
         generation = self._store.rows.generation("iam")
-        if generation != self._roles[0]:
-            self._roles = (generation, {})
-        known = self._roles[1]
-        if role_arn not in known:
-            known[role_arn] = self.role(role_arn)
-        role = known[role_arn]
+        if generation != self._trust[0]:
+            self._trust = (generation, {})
+        known = self._trust[1]
+        decided = known.get((role_arn, service))
+        if decided is not None:
+            return decided
+        role = self.role(role_arn)
         if role is None:
             return False
         policy = parse_policy(role.document["AssumeRolePolicyDocument"], "trust")
+        trusts = self._trusts(policy, role_arn, service)
+        lasting = not any(statement.conditions for statement in policy.statements)
+        if lasting and len(known) < REMEMBERED_MAX:
+            known[role_arn, service] = trusts
+        return trusts
+
+    def _trusts(self, policy: Policy, role_arn: str, service: str) -> bool:
         context = Context(_Moment(self._clock()), {"aws:PrincipalIsAWSService": "true"})
         allowed = False
         for statement in policy.statements:
@@ -208,7 +234,9 @@ class Authoriser:
                     identity += self.policies_of(group)
         boundary_arn = row.document.get("PermissionsBoundary", "")
         boundary = self.managed_policy(boundary_arn, "boundary") if boundary_arn else None
-        return Standing(Policies(tuple(identity), boundary, session), keys)
+        policies = Policies(tuple(identity), boundary, session)
+        lasting = is_unconditional(policies)
+        return Standing(policies, keys, set() if lasting else None, is_unlimited(policies))
 
     def _row(self, principal: Principal) -> Row | None:
         """The user or role behind a principal; None if it is gone, or another has its name now."""

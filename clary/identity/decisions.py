@@ -139,6 +139,41 @@ def _resource_matches(
     return found, best
 
 
+def is_unconditional(policies: Policies) -> bool:
+    """Whether no policy asks for anything that differs between the requests of a principal."""
+    return not any(
+        statement.conditions
+        or (
+            statement.resources is not None
+            and any(p.variable for p in statement.resources.patterns)
+        )
+        for policy in _every(policies)
+        for statement in policy.policy.statements
+    )
+
+
+def is_unlimited(policies: Policies) -> bool:
+    """Whether the policies allow every action on every resource, as AdministratorAccess alone does."""
+    if not policies.identity or policies.session is not None:
+        return False
+    return all(
+        statement.allow
+        and not statement.conditions
+        and statement.actions.everything
+        and not statement.actions.inverted
+        and statement.resources is not None
+        and statement.resources.everything
+        and not statement.resources.inverted
+        for policy in _every(policies)
+        for statement in policy.policy.statements
+    )
+
+
+def _every(policies: Policies) -> list[NamedPolicy]:
+    boundary = [] if policies.boundary is None else [policies.boundary]
+    return [*policies.identity, *boundary, *(policies.session or ())]
+
+
 def denial_message(principal: Principal, action: str, resource: str, decision: Decision) -> str:
     """How AWS words a denial; clients show it and some match on its beginning."""
     who = "Anonymous" if principal.kind == "anonymous" else principal.arn

@@ -25,6 +25,7 @@ class Principal:
     session_policy_arns: tuple[str, ...] = ()  # managed policies that limit the session as well
     session_tags: tuple[tuple[str, str], ...] = ()
     issued: float = 0.0  # epoch seconds; 0 for long-lived keys
+    acts_for: str = ""  # ARN of the resource on whose behalf a service calls
 
     @property
     def limited(self) -> bool:

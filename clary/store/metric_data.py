@@ -175,7 +175,7 @@ _ROWS = Statement(
         points.c.samples,
     )
     .where(*_IN_RANGE)
-    .order_by(points.c.time)
+    .order_by(points.c.time, points.c.id)
     .limit(SAMPLE_ROWS_MAX)
 )
 
@@ -246,6 +246,12 @@ def statistics(
     values = {"metric": metric, "start": start, "end": end, "period": period, "origin": origin}
     found = telemetry.database.fetch(_ANY_UNIT if any_unit else _STATISTICS, values)
     return [Period(origin + bucket * period, *rest) for bucket, *rest in found]
+
+
+def values(telemetry: Store, metric: int, start: int, end: int) -> list[float]:
+    """Every value that was put in [start, end), as long as none is rolled up; oldest first."""
+    found = telemetry.database.fetch(_ROWS, {"metric": metric, "start": start, "end": end})
+    return [minimum for _, _, count, minimum, _, _ in found if count == 1]
 
 
 def samples(

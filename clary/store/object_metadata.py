@@ -74,8 +74,12 @@ class MetadataFiles:
     def __init__(self, side: str) -> None:
         self._side = side
 
-    def write(self, path: int | str, metadata: ObjectMetadata) -> None:
-        """Attach metadata to a complete file, by descriptor or path; its time stamp must be the final one."""
+    def write(
+        self, path: int | str, metadata: ObjectMetadata, *, is_new: bool = False
+    ) -> os.stat_result:
+        """Attach metadata to a complete file, by descriptor or path; its time stamp must be the final one.
+
+        A new file, whose time stamp is its own, has no older metadata to forget. Return what was found of it."""
         about = os.stat(path)
         packed = _pack(metadata, about)
         side = self._side_path(about)
@@ -88,8 +92,9 @@ class MetadataFiles:
                 if problem.errno not in (errno.ENOTSUP, errno.ENOSPC, errno.E2BIG, errno.EPERM):
                     raise
             else:
-                self._forget_side(side)
-                return
+                if not is_new:
+                    self._forget_side(side)
+                return about
         os.makedirs(os.path.dirname(side), exist_ok=True)
         temporary = f"{side}.{os.getpid()}.{threading.get_ident()}"
         with open(temporary, "wb") as file:
@@ -97,6 +102,7 @@ class MetadataFiles:
         os.replace(temporary, side)
         with contextlib.suppress(OSError):
             os.removexattr(path, ATTRIBUTE)  # an older one would be preferred
+        return about
 
     def read(self, path: int | str, about: os.stat_result) -> ObjectMetadata:
         """Metadata of a file; the ETag is empty when nobody knows it yet."""

@@ -139,10 +139,11 @@ def _gather(
                 files[prefix + segment] = within + name
 
 
-def _places(path: str) -> tuple[str, ...]:
+def _places(path: str, *, locked: bool = False) -> tuple[str, ...]:
     """Where an object may lie. It moves aside while objects below its name exist, and back after: a reader that looks
-    at one place just before and at the other just after such a move must look again."""
-    return (path, path + FILE_SUFFIX) * 3
+    at one place just before and at the other just after such a move must look again. Who holds the bucket's lock
+    need not: objects move only under the exclusive one."""
+    return (path, path + FILE_SUFFIX) * (1 if locked else 3)
 
 
 class Tree:
@@ -170,9 +171,9 @@ class Tree:
             os.close(descriptor)
         return None
 
-    def find(self, key: str) -> tuple[os.stat_result, str] | None:
+    def find(self, key: str, *, locked: bool = False) -> tuple[os.stat_result, str] | None:
         path = f"{self.root}/{path_of_key(key)}"
-        for candidate in _places(path):
+        for candidate in _places(path, locked=locked):
             try:
                 about = os.stat(candidate)
             except OSError as problem:

@@ -309,18 +309,17 @@ class Objects:
         exclusive: bool,
     ) -> ObjectInfo:
         tree, files = self.tree(bucket), self.metadata(bucket)
-        before = tree.find(key)
+        before = tree.find(key, locked=True)
         if condition:
             self._require(bucket, key, before, condition)
         stamp = self.stamps.next()
         metadata.version_id = new_version_id(stamp) if versioning == "Enabled" else ""
         os.utime(writer.descriptor, ns=(stamp, stamp))
-        files.write(writer.descriptor, metadata)
+        about = files.write(writer.descriptor, metadata, is_new=True)
         if self.durable:
             writer.flush()
         kept = versioning != "" and self._keep_current(bucket, key, before, versioning)
         path = tree.place(writer.path, key, exclusive=exclusive)
-        about = os.fstat(writer.descriptor)
         writer.placed()
         if self.durable:
             _flush_folder(path)

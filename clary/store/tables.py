@@ -47,12 +47,8 @@ Index("resources_name", *_scope, resources.c.name, resources.c.id)
 Index("resources_created", *_scope, resources.c.created, resources.c.id)
 Index("resources_modified", *_scope, resources.c.modified, resources.c.id)
 Index("resources_status", *_scope, resources.c.status, resources.c.id)
-Index(
-    "resources_due",
-    resources.c.due,
-    sqlite_where=resources.c.due.is_not(None),
-    postgresql_where=resources.c.due.is_not(None),
-)
+# Partial on SQLite alone: naming PostgreSQL here would have every start import what speaks to it.
+Index("resources_due", resources.c.due, sqlite_where=resources.c.due.is_not(None))
 
 events = Table(
     "events",

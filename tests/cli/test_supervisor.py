@@ -16,25 +16,26 @@ CHILD = """
 import os, pathlib, signal, sys, time
 here = pathlib.Path(os.environ["STAND_IN_FOLDER"])
 name = __spec__.name
-with (here / f"{name}.starts").open("a") as file:
-    file.write(f"{os.getpid()}\\n")
-print(name, "says hello", flush=True)
-plan = here / f"{name}.exit"
-if plan.exists():
-    code = int(plan.read_text())
-    plan.unlink()
-    sys.exit(code)
+def main():
+    with (here / f"{name}.starts").open("a") as file:
+        file.write(f"{os.getpid()}\\n")
+    print(name, "says hello", flush=True)
+    plan = here / f"{name}.exit"
+    if plan.exists():
+        code = int(plan.read_text())
+        plan.unlink()
+        return code
+    if (here / f"{name}.stubborn").exists():
+        signal.signal(signal.SIGTERM, signal.SIG_IGN)
+    else:
+        signal.signal(signal.SIGTERM, stop)
+    (here / f"{name}.ready").write_text("")
+    while True:
+        time.sleep(60)
 def stop(*_):
     with (here / "stopped").open("a") as file:
         file.write(f"{name}\\n")
     sys.exit(0)
-if (here / f"{name}.stubborn").exists():
-    signal.signal(signal.SIGTERM, signal.SIG_IGN)
-else:
-    signal.signal(signal.SIGTERM, stop)
-(here / f"{name}.ready").write_text("")
-while True:
-    time.sleep(60)
 """
 START = """
 import sys

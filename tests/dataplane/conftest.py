@@ -38,7 +38,7 @@ class Seen:
     connection: int
 
     def header(self, name: str) -> str | None:
-        return next((value for found, value in self.headers if found == name), None)
+        return next((value for found, value in self.headers if found.lower() == name), None)
 
 
 Answerer = Callable[[Seen], tuple[int, dict[str, str], bytes]]

@@ -14,7 +14,24 @@ def connect(door):
     return http.client.HTTPConnection("127.0.0.1", door.port, timeout=20)
 
 
-def ask(door, method, path, body=b"", headers=None):
+SIGNED = (
+    "AWS4-HMAC-SHA256 Credential=A/20260101/us-east-1/sagemaker/aws4_request, "
+    "SignedHeaders=host, Signature=0"
+)
+
+
+@pytest.fixture(params=["by the framework", "by the shortcut"])
+def ask(request):
+    """Small signed requests take the shortcut; both ways must do the same."""
+    given = {"Authorization": SIGNED} if request.param == "by the shortcut" else {}
+
+    def ask(door, method, path, body=b"", headers=None):
+        return send(door, method, path, body, {**given, **(headers or {})})
+
+    return ask
+
+
+def send(door, method, path, body=b"", headers=None):
     connection = connect(door)
     try:
         connection.request(method, path, body, headers or {})
@@ -24,7 +41,7 @@ def ask(door, method, path, body=b"", headers=None):
         connection.close()
 
 
-def test_path_query_body_and_header_values_reach_control_as_they_were_sent(door, control):
+def test_path_query_body_and_header_values_reach_control_as_they_were_sent(door, control, ask):
     body = bytes(range(256))
     headers = {
         "X-Amz-Target": "SageMaker.CreateModel",
@@ -42,14 +59,16 @@ def test_path_query_body_and_header_values_reach_control_as_they_were_sent(door,
     assert seen.header("x-clary-peer") == "127.0.0.1"
 
 
-def test_a_client_cannot_claim_another_peer(door, control):
+def test_a_client_cannot_claim_another_peer(door, control, ask):
     ask(door, "GET", "/", headers={"X-Clary-Peer": "10.9.8.7"})
     assert [value for name, value in control.seen[0].headers if name == "x-clary-peer"] == [
         "127.0.0.1"
     ]
 
 
-def test_the_answer_of_control_comes_back_with_its_status_and_headers(home, serve_unix, start_door):
+def test_the_answer_of_control_comes_back_with_its_status_and_headers(
+    home, serve_unix, start_door, ask
+):
     def answer(seen):
         return 409, {"x-amzn-ErrorType": "Odd", "content-type": "text/plain"}, b"no\x00body"
 
@@ -61,7 +80,7 @@ def test_the_answer_of_control_comes_back_with_its_status_and_headers(home, serv
     assert headers["content-type"] == "text/plain"
 
 
-def test_a_head_request_announces_a_length_and_has_no_body(door):
+def test_a_head_request_announces_a_length_and_has_no_body(door, ask):
     status, headers, body = ask(door, "HEAD", "/x")
     assert (status, body) == (200, b"")
     assert int(headers["content-length"]) > 0
@@ -77,7 +96,7 @@ def test_requests_one_after_another_share_one_connection_to_control(door, contro
     assert {seen.connection for seen in control.seen} == {0}
 
 
-def test_a_large_body_is_forwarded_whole(door, control):
+def test_a_large_body_is_forwarded_whole(door, control, ask):
     body = b"0123456789abcdef" * (256 * 1024)
     status, _, answer = ask(door, "POST", "/", body)
     assert status == 200
@@ -85,14 +104,14 @@ def test_a_large_body_is_forwarded_whole(door, control):
     assert control.seen[0].body == body
 
 
-def test_a_large_answer_is_relayed_whole(home, serve_unix, start_door):
+def test_a_large_answer_is_relayed_whole(home, serve_unix, start_door, ask):
     content = b"fedcba9876543210" * (512 * 1024)
     serve_unix(home / "run" / "control.sock", lambda seen: (200, {}, content))
     with start_door() as door:
         assert ask(door, "GET", "/")[2] == content
 
 
-def test_a_body_over_the_limit_is_refused_with_413(control, start_door):
+def test_a_body_over_the_limit_is_refused_with_413(control, start_door, ask):
     with start_door(settings={"body_bytes_max": 100_000}) as door:
         status, headers, body = ask(door, "POST", "/", b"x" * 100_001)
         assert status == 413
@@ -126,7 +145,7 @@ def test_a_chunked_body_reaches_control_with_its_length(door, control):
     assert control.seen[0].header("transfer-encoding") is None
 
 
-def test_a_request_waits_for_control_to_come_back(home, door, control, serve_unix):
+def test_a_request_waits_for_control_to_come_back(home, door, control, serve_unix, ask):
     assert ask(door, "GET", "/")[0] == 200
     control.stop()
     results = []
@@ -138,7 +157,9 @@ def test_a_request_waits_for_control_to_come_back(home, door, control, serve_uni
     assert again.seen[0].path == "/again"
 
 
-def test_a_request_in_flight_while_control_dies_is_answered_with_503(home, serve_unix, start_door):
+def test_a_request_in_flight_while_control_dies_is_answered_with_503(
+    home, serve_unix, start_door, ask
+):
     reached = threading.Event()
     die = threading.Event()
 
@@ -161,7 +182,7 @@ def test_a_request_in_flight_while_control_dies_is_answered_with_503(home, serve
     assert "try again" in json.loads(body)["message"]
 
 
-def test_a_control_that_stays_away_is_a_service_unavailable_error(start_door):
+def test_a_control_that_stays_away_is_a_service_unavailable_error(start_door, ask):
     with start_door(restart_seconds=0.2) as door:
         status, headers, body = ask(
             door, "POST", "/", b"Action=X", {"Content-Type": "application/x-www-form-urlencoded"}
@@ -171,7 +192,7 @@ def test_a_control_that_stays_away_is_a_service_unavailable_error(start_door):
     assert b"<Code>ServiceUnavailable</Code>" in body
 
 
-def test_health_tells_when_control_is_away(door, control):
+def test_health_tells_when_control_is_away(door, control, ask):
     status, _, body = ask(door, "GET", "/_clary/health")
     assert status == 200
     assert json.loads(body)["status"] == "ok"
@@ -181,7 +202,7 @@ def test_health_tells_when_control_is_away(door, control):
     assert json.loads(body)["control"]["status"] == "away"
 
 
-def test_internal_routes_of_control_are_not_reachable_from_outside(door, control):
+def test_internal_routes_of_control_are_not_reachable_from_outside(door, control, ask):
     assert ask(door, "POST", "/_clary/metrics", b"[]")[0] == 404
     assert ask(door, "GET", "/_clary/credentials")[0] == 200
     assert [seen.path for seen in control.seen] == ["/_clary/credentials"]
@@ -203,11 +224,11 @@ def test_internal_routes_of_control_are_not_reachable_from_outside(door, control
     ],
 )  # fmt: skip
 def test_the_service_signed_for_decides_who_answers(door, headers, path, reached):
-    _, _, body = ask(door, "GET", path, headers=headers)
+    _, _, body = send(door, "GET", path, headers=headers)
     assert ("objects" if body.startswith(b"objects ") else "control") == reached
 
 
-def test_endless_headers_are_cut_off(door):
+def test_endless_headers_are_cut_off(door, ask):
     with socket.create_connection(("127.0.0.1", door.port), timeout=20) as client:
         client.sendall(b"GET / HTTP/1.1\r\nhost: x\r\n")
         received = b""

@@ -180,6 +180,46 @@ def test_the_socket_is_its_owners_alone(path: Path, served: list[Request]) -> No
     assert path.parent.stat().st_mode & 0o077 == 0
 
 
+@pytest.mark.parametrize("patience_seconds", [0.0, 0.005])
+def test_requests_that_wait_hold_up_no_others(path: Path, patience_seconds: float) -> None:
+    go_on = threading.Event()
+
+    def handle(request: Request) -> Response:
+        assert request.path == "/quick" or go_on.wait(10)
+        return Response(200, {}, request.path.encode())
+
+    listener = Listener(path, handle, BODY_BYTES_MAX, patience_seconds=patience_seconds)
+    listener.start()
+    slow = [connect(path) for _ in range(6)]
+    for client in slow:
+        client.sendall(post("/slow"))
+    with closing(connect(path)) as quick:
+        for _ in range(3):
+            quick.sendall(post("/quick"))
+            assert read_until(quick, b"\r\n\r\n/quick")
+    go_on.set()
+    for client in slow:
+        assert read_until(client, b"\r\n\r\n/slow")
+        client.close()
+    listener.close()
+
+
+def test_a_handler_that_fails_ends_its_connection_alone(path: Path) -> None:
+    def handle(request: Request) -> Response:
+        if request.path == "/bad":
+            raise ValueError("a defect")
+        return Response(200, {}, b"fine")
+
+    listener = Listener(path, handle, BODY_BYTES_MAX)
+    listener.start()
+    with closing(connect(path)) as bad, closing(connect(path)) as good:
+        bad.sendall(post("/bad"))
+        assert read_all(bad) == b""
+        good.sendall(post("/good"))
+        assert read_until(good, b"\r\n\r\nfine")
+    listener.close()
+
+
 def test_closing_finishes_the_request_in_flight(path: Path) -> None:
     begun, go_on = threading.Event(), threading.Event()
 

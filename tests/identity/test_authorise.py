@@ -209,9 +209,9 @@ def test_a_resource_policy_can_let_in_a_user_without_policies(world: World) -> N
     world.add("User", "ann")
     ann = world.user("ann")
     bucket = document("Allow", "s3:GetObject", "arn:aws:s3:::b/*", Principal={"AWS": ann.arn})
-    world.authoriser.authorise(ann, "s3:GetObject", "arn:aws:s3:::b/k", {}, bucket)
+    world.authoriser.authorise(ann, "s3:GetObject", "arn:aws:s3:::b/k", dict, bucket)
     with pytest.raises(AccessDeniedException):
-        world.authoriser.authorise(ann, "s3:PutObject", "arn:aws:s3:::b/k", {}, bucket)
+        world.authoriser.authorise(ann, "s3:PutObject", "arn:aws:s3:::b/k", dict, bucket)
 
 
 def test_clary_itself_is_always_allowed(world: World) -> None:

@@ -11,7 +11,7 @@ import os
 from collections.abc import Awaitable
 from typing import cast
 
-from clary.dataplane.answers import Receive, Scope, Send
+from clary.dataplane.answers import Message, Receive, Scope, Send, reason
 from clary.dataplane.bodies import ClientGone
 from clary.dataplane.objects.cross_origin import allowed, preflight
 from clary.dataplane.objects.errors import (
@@ -22,10 +22,13 @@ from clary.dataplane.objects.errors import (
     not_implemented,
 )
 from clary.dataplane.objects.operations import Operation, find
-from clary.dataplane.objects.request import Answer, S3Request, parse
+from clary.dataplane.objects.request import Answer, S3Request, parse, s3_request
 from clary.dataplane.objects.service import Authenticator, Authoriser, Service
 from clary.dataplane.objects.xml import DECLARATION
+from clary.dataplane.shortcuts import Call, Client
 from clary.store.objects import Objects
+from clary.wire.http import Request
+from clary.wire.request_heads import Head
 
 STREAM_BYTES = 1024 * 1024  # read and sent at a time
 PATIENCE_SECONDS = 15.0  # of clients, before a sign of life; theirs usually lasts 60
@@ -46,6 +49,7 @@ class ObjectsApp:
     ) -> None:
         self.service = Service(objects, account, region, authenticator, authoriser)
         self._patience = patience_seconds
+        self._tasks: set[asyncio.Task[None]] = set()
 
     def close(self) -> None:
         self.service.pool.shutdown(wait=True)
@@ -67,6 +71,64 @@ class ObjectsApp:
         except Exception as problem:  # noqa: BLE001  the one place where S3's failures become answers
             answer = error_answer(as_api_error(problem, request), request)
         await self._send(request, answer, send)
+
+    def answer_now(self, call: Call, data: bytes, peer: str, client: Client) -> bool:
+        """The shortcut of a small request whose answer is small as well; see `Shortcut`."""
+        head = call.head
+
+        async def receive() -> Message:
+            return {"type": "http.request", "body": data[head.body_at :], "more_body": False}
+
+        wire = Request(head.method, head.path, head.query, head.headers, peer=peer)
+        request = S3Request(head.method, "", "", {}, head.headers, wire, receive)
+        try:
+            request = s3_request(wire, head.headers, receive, secure=client.scheme == "https")
+            operation = admit(self.service, request)
+            if operation is None or operation.timed:
+                return False
+            answer = (
+                self._perform(operation, request)
+                if operation.threaded
+                else operation.handler(self.service, request)
+            )
+            if not isinstance(answer, Answer):
+                self._later(request, answer, head, client)
+                return True
+        except Exception as problem:  # noqa: BLE001  as in __call__
+            answer = error_answer(as_api_error(problem, request), request)
+        if answer.descriptor is not None:
+            os.close(answer.descriptor)
+            return False
+        client.reply(self._rendered(request, answer, head))
+        return True
+
+    def _later(
+        self, request: S3Request, work: Awaitable[Answer], head: Head, client: Client
+    ) -> None:
+        """Reply when the work is done."""
+
+        async def finish() -> None:
+            try:
+                answer = await work
+            except Exception as problem:  # noqa: BLE001  as in __call__
+                answer = error_answer(as_api_error(problem, request), request)
+            client.reply(self._rendered(request, answer, head))
+
+        task = asyncio.get_running_loop().create_task(finish())
+        self._tasks.add(task)
+        task.add_done_callback(self._tasks.discard)
+
+    def _rendered(self, request: S3Request, answer: Answer, head: Head) -> bytes:
+        self._complete(request, answer)
+        lines = [
+            f"HTTP/1.1 {answer.status} {reason(answer.status).decode()}",
+            f"x-amz-request-id: {request.request_id}",
+            f"x-amz-id-2: {request.host_id}",
+            *[f"{name}: {value}" for name, value in answer.headers.items()],
+            *(() if head.keep_alive else ("connection: close",)),
+            "\r\n",
+        ]
+        return "\r\n".join(lines).encode("latin-1", "replace") + answer.body
 
     async def _perform(self, operation: Operation, request: S3Request) -> Answer:
         if operation.threaded:
@@ -108,7 +170,8 @@ class ObjectsApp:
         body = answer.body.removeprefix(DECLARATION.encode())
         await send({"type": "http.response.body", "body": body})
 
-    async def _send(self, request: S3Request, answer: Answer, send: Send) -> None:
+    def _complete(self, request: S3Request, answer: Answer) -> None:
+        """Add the headers that follow from the others and from the body."""
         headers = answer.headers
         if answer.status not in (204, 304) and "content-length" not in headers:
             headers["content-length"] = str(len(answer.body))
@@ -116,8 +179,11 @@ class ObjectsApp:
             headers["content-type"] = "application/xml"
         if "origin" in request.headers and request.method != "OPTIONS" and request.bucket:
             headers.update(allowed(self.service, request, request.method))
+
+    async def _send(self, request: S3Request, answer: Answer, send: Send) -> None:
+        self._complete(request, answer)
         try:
-            await send(_start(request, answer.status, headers))
+            await send(_start(request, answer.status, answer.headers))
             if answer.descriptor is None:
                 await send({"type": "http.response.body", "body": answer.body})
             else:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import base64
-import os
+import random
 import re
 import secrets
 from dataclasses import dataclass, field
@@ -37,7 +37,7 @@ class S3Request:
     received: bool = False  # whether any of the body was asked for
     caller: Caller | None = None
     found: Bucket | None = None  # the bucket as it was when the caller's rights were looked at
-    request_id: str = field(default_factory=lambda: os.urandom(8).hex().upper())
+    request_id: str = field(default_factory=lambda: f"{random.getrandbits(64):016X}")
     host_id: str = HOST_ID
 
     @property
@@ -74,34 +74,26 @@ class Answer:
 
 
 def parse(scope: Scope, receive: Receive) -> S3Request:
-    """Read the head of a request; raise InvalidURI for a key that is not UTF-8."""
+    """Read the head of a request; raise as `s3_request`."""
     headers: dict[str, str] = {}
     for raw_name, raw_value in scope["headers"]:
         name, value = raw_name.decode("latin-1"), raw_value.decode("latin-1")
         headers[name] = f"{headers[name]},{value}" if name in headers else value
     path = scope["raw_path"].decode("latin-1")
-    raw_query = scope["query_string"].decode("latin-1")
+    query = scope["query_string"].decode("latin-1")
     client = scope.get("client")
-    wire = Request(
-        scope["method"],
-        path,
-        raw_query,
-        headers,
-        peer=client[0] if client else "127.0.0.1",
-    )
-    bucket, key = "", ""
-    request = S3Request(
-        scope["method"],
-        bucket,
-        key,
-        parameters(raw_query) if raw_query else {},
-        headers,
-        wire,
-        receive,
-        secure=scope.get("scheme") == "https",
-    )
-    request.bucket, request.key = bucket_and_key(path, headers.get("host", ""))
-    return request
+    peer = client[0] if client else "127.0.0.1"
+    wire = Request(scope["method"], path, query, headers, peer=peer)
+    return s3_request(wire, headers, receive, secure=scope.get("scheme") == "https")
+
+
+def s3_request(
+    wire: Request, headers: dict[str, str], receive: Receive, *, secure: bool
+) -> S3Request:
+    """A request as S3 sees it; raise InvalidURI for a key that is not UTF-8."""
+    bucket, key = bucket_and_key(wire.path, headers.get("host", ""))
+    query = parameters(wire.query) if wire.query else {}
+    return S3Request(wire.method, bucket, key, query, headers, wire, receive, secure=secure)
 
 
 def bucket_and_key(path: str, host: str) -> tuple[str, str]:

@@ -37,7 +37,7 @@ class Authoriser(Protocol):
         principal: Principal,
         action: str,
         resource: str,
-        context: Mapping[str, Any],
+        context: Callable[[], Mapping[str, Any]],
         resource_policy: str = "",
     ) -> object: ...
 
@@ -73,7 +73,7 @@ class Service:
             raise access_denied()
         try:
             self.authoriser.authorise(
-                request.principal, action, resource, context_of(request), policy
+                request.principal, action, resource, lambda: context_of(request), policy
             )
         except ApiError as problem:
             if problem.code in DENIED and request.caller is None:

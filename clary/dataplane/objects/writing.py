@@ -13,7 +13,7 @@ from clary.store.objects import check_key
 
 async def put_object(service: Service, request: S3Request) -> Answer:
     objects = service.objects
-    bucket = objects.settings.get(request.bucket)
+    bucket = request.found or objects.settings.get(request.bucket)
     check_key(request.key)
     metadata = metadata_of(request.headers, bucket)
     condition = of_write(request.headers)

@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
+import asyncio
 import json
-import socket
 import sys
 import time
 from dataclasses import dataclass, field
@@ -11,8 +11,11 @@ from pathlib import Path
 from typing import Any
 
 import uvicorn
+import uvloop
 
+from clary.dataplane.connections import Connections
 from clary.dataplane.objects.app import ObjectsApp
+from clary.dataplane.shortcuts import Shortcuts
 from clary.identity.access_keys import create_access_key
 from clary.identity.authenticate import Authenticator
 from clary.identity.authorise import Authoriser
@@ -106,8 +109,19 @@ def server_of(app: object) -> uvicorn.Server:
     return uvicorn.Server(config)
 
 
+async def serve(home: Path) -> None:
+    """The connections of the real door, with nothing but objects behind them: small requests take their shortcut."""
+    application, keys = build(home)
+    shortcuts = Shortcuts(
+        invocations=lambda *_: False, control=lambda *_: False, objects=application.answer_now
+    )
+    connections = Connections(application, shortcuts)
+    loop = asyncio.get_running_loop()
+    server = await loop.create_server(connections.make, "127.0.0.1", 0, backlog=256)
+    port = server.sockets[0].getsockname()[1]
+    print(json.dumps({"port": port, "keys": keys}), flush=True)
+    await server.serve_forever()
+
+
 if __name__ == "__main__":
-    listener = socket.create_server(("127.0.0.1", 0), backlog=256)
-    application, keys = build(Path(sys.argv[1]))
-    print(json.dumps({"port": listener.getsockname()[1], "keys": keys}), flush=True)
-    server_of(application).run(sockets=[listener])
+    uvloop.run(serve(Path(sys.argv[1])))
