@@ -7,6 +7,8 @@ from collections.abc import Mapping
 from dataclasses import dataclass, fields
 from pathlib import Path
 
+INSTANCE_LIMITS = ("machine", "instance-type")
+
 
 def default_home() -> Path:
     return Path(os.environ.get("XDG_DATA_HOME") or Path.home() / ".local" / "share") / "clary"
@@ -30,6 +32,11 @@ class Settings:
     object_store_url: str = ""  # empty means plain files in the home; else an external S3 endpoint
     executor: str = "sandbox"
     slots: int = 0  # hosts that may run at once; 0 means twice the number of cores
+    instance_limits: str = "machine"  # or "instance-type": hosts get the memory and vCPUs of theirs
+    job_memory_bytes: int = 0  # of each host of a training job; 0 sets no limit
+    file_systems: str = ""  # folders that stand for EFS and FSx: "fs-0123456789=/folder,..."
+    spot_interruption_seconds: float = 0.0  # mean time to a random interruption of spot; 0 is never
+    spot_price: float = 0.3  # of the on-demand price: what BillableTimeInSeconds of spot counts
     body_bytes_max: int = 64 * 1024 * 1024  # of one control-plane request
     objects_durable: bool = (
         False  # True waits for the disk at every S3 write, as a power cut demands
@@ -50,6 +57,11 @@ class Settings:
                 found[field.name] = _parsed(type(field.default), text)
             except ValueError as problem:
                 raise ValueError(f"{variable}={text!r} is not a valid {field.type}") from problem
+        if found.get("instance_limits", "machine") not in INSTANCE_LIMITS:
+            raise ValueError(
+                f"CLARY_INSTANCE_LIMITS={found['instance_limits']!r} is neither machine nor "
+                "instance-type"
+            )
         found["home"] = Path(found.get("home") or default_home()).expanduser().absolute()  # type: ignore[arg-type]
         found["cache"] = Path(found.get("cache") or default_cache()).expanduser().absolute()  # type: ignore[arg-type]
         return Settings(**found)  # type: ignore[arg-type]

@@ -24,5 +24,10 @@ COMMANDS = (
     Command("run", "Run one command against Clary.", "clary run -- python train.py"),
     Command("demo", "Train, deploy and invoke a model, step by step.", "clary demo"),
     Command("logs", "Show the log of a job or an endpoint.", "clary logs -f my-training-job"),
+    Command("interrupt", "Take a spot training job's instances away.", "clary interrupt my-job"),
+    Command(
+        "exec", "Open a shell, or run a command, inside a running job.", "clary exec my-job -- ls"
+    ),
+    Command("tune", "Show a tuning job and its trials, live.", "clary tune my-tuning-job"),
     Command("images", "List, build and add environments.", "clary images list"),
 )

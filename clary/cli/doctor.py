@@ -129,7 +129,7 @@ def check_uv(_: Installation) -> Iterator[Finding]:
         )
 
 
-def check_sandbox(_: Installation) -> Iterator[Finding]:
+def check_sandbox(installation: Installation) -> Iterator[Finding]:
     """What the executor found, in its own words."""
     capabilities = importlib.import_module("clary.executors.capabilities").probe()
     isolated = capabilities.mode != "plain"
@@ -140,7 +140,25 @@ def check_sandbox(_: Installation) -> Iterator[Finding]:
         "" if isolated else "Install bubblewrap, or allow user namespaces.",
     )
     for name, text in capabilities.explanations.items():
-        yield Finding(f"sandbox {name.replace('_', ' ')}", "ok", text)
+        state: State = "ok"
+        remedy = ""
+        if name == "network_namespaces" and not capabilities.network_namespaces:
+            state, remedy = "warning", "Allow user namespaces, or run Clary as root."
+        yield Finding(f"sandbox {name.replace('_', ' ')}", state, text, remedy)
+    yield _limits(installation)
+
+
+def _limits(installation: Installation) -> Finding:
+    limits = importlib.import_module("clary.engine.instance_limits")
+    machine = limits.machine()
+    policy = installation.settings.instance_limits
+    allowed = limits.limits_of(machine, policy, "").memory_bytes
+    if allowed is None:
+        return Finding("limits", "warning", "this machine does not say how much memory it has")
+    text = f"a host of a job may use {allowed / 1024**3:.1f} of {machine.memory_bytes / 1024**3:.1f} GiB"
+    if policy == limits.INSTANCE_TYPE:
+        text += ", and no more than its instance type has"
+    return Finding("limits", "ok", f"{text} (CLARY_INSTANCE_LIMITS={policy})")
 
 
 def check_proxy(installation: Installation) -> Iterator[Finding]:

@@ -5,9 +5,11 @@ from __future__ import annotations
 import os
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
+from functools import lru_cache
 from pathlib import Path
 from typing import Any
 
+from clary.engine import instance_limits
 from clary.engine.call import Parts
 from clary.images import build, workload_code
 from clary.images.image import Image
@@ -18,6 +20,8 @@ from clary.store.rows import Row
 SPEC_VERSION = 1
 GRACE_SECONDS = 120
 CODE_PATH = "/opt/clary"
+MODEL_SERVER = "clary.workloads.serving.server"
+SERVING_PORT = 8080  # of a container, where SAGEMAKER_BIND_TO_PORT names no other
 PROCESSES_MAX = 4096
 UNLIMITED_SECONDS = 100 * 365 * 86_400  # of an endpoint's hosts
 # Where a machine's user says which authorities it trusts: uv and Python's ssl read these in a job too.
@@ -43,8 +47,8 @@ class Work:
     metric_dimensions: Mapping[str, str] = field(default_factory=dict[str, str])
     checkpoints: Mapping[str, str] | None = None
     seconds_max: float | None = None
+    instance_type: Callable[[str], str] = field(default=lambda host: "")  # by host
     memory_bytes: int | None = None
-    cpus: float | None = None
     grace_seconds: float = GRACE_SECONDS
     network_isolation: bool = False
     failure_file: str = "output/failure"
@@ -73,6 +77,7 @@ def host_specs(row: Row, keys: tuple[str, ...], parts: Parts, work: Work) -> lis
                 "shared": str(directory.parent),
                 "files": dict(work.files(key)),
                 "log": {"group": work.log_group, "stream": work.stream(key)},
+                "limits": _limits(parts.settings, work, key),
             }
         )
     return specs
@@ -98,27 +103,45 @@ def _common(row: Row, parts: Parts, work: Work) -> dict[str, Any]:
         "metrics": [dict(one) for one in work.metrics],
         "metric_namespace": work.metric_namespace,
         "metric_dimensions": dict(work.metric_dimensions),
-        "limits": {
-            "seconds": work.seconds_max or UNLIMITED_SECONDS,
-            "memory_bytes": work.memory_bytes,
-            "cpus": work.cpus,
-            "processes": PROCESSES_MAX,
-        },
         "grace_seconds": work.grace_seconds,
         "network_isolation": work.network_isolation,
         "failure_file": work.failure_file,
         "message_file": work.message_file,
-        "serve": dict(work.serve) if work.serve else None,
+        "serve": _serve(work),
         "wake_socket": str(settings.run / "wake.sock"),
         "notes": list(work.image.notes),
     }
 
 
+def _limits(settings: Settings, work: Work, host: str) -> dict[str, Any]:
+    limits = instance_limits.limits_of(
+        instance_limits.machine(),
+        settings.instance_limits,
+        work.instance_type(host),
+        work.memory_bytes,
+    )
+    return {
+        "seconds": work.seconds_max or UNLIMITED_SECONDS,
+        "memory_bytes": limits.memory_bytes,
+        "cpus": limits.cpus,
+        "processes": PROCESSES_MAX,
+    }
+
+
+def _serve(work: Work) -> dict[str, Any] | None:
+    """How a server is reached: Clary's own listens on the socket it is told, any other on port 8080."""
+    if work.serve is None:
+        return None
+    return {**work.serve, "port": 0 if MODEL_SERVER in work.argv else SERVING_PORT}
+
+
 def _program(settings: Settings, work: Work) -> dict[str, Any]:
     """The program, the environment it runs in, and what of this machine it sees beside that."""
     prefix = build.prefix(work.image.environment, settings)
-    code = workload_code.staged(settings)
-    workload_code.compiled(code, prefix)
+    code = _code(settings, prefix)
+    if not code.is_dir():  # somebody emptied the cache
+        _code.cache_clear()
+        code = _code(settings, prefix)
     environment = {**work.image.environment_variables, **work.environment}
     # The toolkit, the model server and the algorithms of this version, mounted beside the environment.
     paths = [CODE_PATH, environment.get("PYTHONPATH", "")]
@@ -138,6 +161,14 @@ def _program(settings: Settings, work: Work) -> dict[str, Any]:
         "code": str(code),
         "preload": list(work.image.preload),
     }
+
+
+@lru_cache(64)
+def _code(settings: Settings, prefix: Path) -> Path:
+    """The workload code of this process's version: hashing its files for every launch would cost a tenth of it."""
+    code = workload_code.staged(settings)
+    workload_code.compiled(code, prefix)
+    return code
 
 
 def _certificates() -> dict[str, str]:

@@ -12,6 +12,10 @@ from pathlib import Path
 from clary.runner import bubblewrap, limits, namespaces
 
 _PROBE_SECONDS_MAX = 2
+_NO_NETWORKS = (
+    "Network namespaces cannot be made ({problem}): isolated jobs are refused, and a server other than "
+    "Clary's own must listen on the port that SAGEMAKER_BIND_TO_PORT names."
+)
 
 
 @dataclass(frozen=True, slots=True)
@@ -46,8 +50,9 @@ def probe() -> Capabilities:
     if not sys.platform.startswith("linux"):
         text = f"{sys.platform} has no namespaces: programs run as plain processes, not isolated."
         explanations |= dict.fromkeys(
-            ("bubblewrap", "namespaces", "network_namespaces", "cgroup", "cgroup_controllers"), text
+            ("bubblewrap", "namespaces", "cgroup", "cgroup_controllers"), text
         )
+        explanations["network_namespaces"] = _NO_NETWORKS.format(problem=f"{sys.platform} has none")
         return Capabilities(False, False, False, None, (), root, explanations)
     spaces, network = _namespaces(root, explanations)
     version, controllers = _control_groups(root, explanations)
@@ -65,13 +70,13 @@ def _namespaces(root: bool, explanations: dict[str, str]) -> tuple[bool, bool]:
         else f"Namespaces cannot be made ({problem}){_remedy(root)}."
     )
     if problem is not None:
-        explanations["network_namespaces"] = "Network isolation needs namespaces."
+        explanations["network_namespaces"] = _NO_NETWORKS.format(problem="they need namespaces")
         return False, False
     problem = _try_in_child(lambda: _enter(wanted | namespaces.CLONE_NEWNET, root))
     explanations["network_namespaces"] = (
-        "Network isolation is a network namespace with nothing but its own loopback."
+        "Isolated jobs, and each server that listens on port 8080, get a network of their own."
         if problem is None
-        else f"Network namespaces cannot be made ({problem}): isolated jobs are refused."
+        else _NO_NETWORKS.format(problem=problem)
     )
     return True, problem is None
 
@@ -141,8 +146,8 @@ def _control_groups(root: bool, explanations: dict[str, str]) -> tuple[str | Non
     usable = tuple(sorted(places))
     if not usable:
         explanations["cgroup"] = (
-            "No control group can be written: memory is limited by address space, processor time not"
-            " at all"
+            "No control group can be written: each job's memory is watched instead, its processor time"
+            " is not limited"
             + ("." if root else "; ordinary users need a delegated group (systemd does it).")
         )
         explanations["cgroup_controllers"] = "none"

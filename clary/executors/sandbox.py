@@ -55,7 +55,8 @@ class SandboxExecutor:
         self._clock = clock
         self.capabilities = capabilities or probe()
         self.mode = mode or self.capabilities.mode
-        self._nursery = settings.run / f"nursery-{_fingerprint()}.sock"
+        self._version = _fingerprint()
+        self._nursery = settings.run / f"nursery-{self._version}.sock"
         self._guard = threading.Lock()
         self._nursery_retry_at = 0.0
 
@@ -83,7 +84,8 @@ class SandboxExecutor:
 
     def _write(self, directory: Path, spec: dict[str, Any]) -> None:
         directory.mkdir(parents=True, mode=0o700, exist_ok=True)
-        document = {**spec, "sandbox": {"mode": self._mode_of(spec)}}
+        sandbox = {"mode": self._mode_of(spec), "own_network": self._isolates()}
+        document = {**spec, "sandbox": sandbox}
         fresh = directory / f"spec.json.{os.getpid()}.{threading.get_ident()}"
         descriptor = os.open(fresh, os.O_WRONLY | os.O_CREAT | os.O_TRUNC, 0o600)
         with open(descriptor, "w", encoding="utf-8") as file:
@@ -190,7 +192,7 @@ class SandboxExecutor:
         Until it does, programs of the environment start afresh. Repeating the call is cheap and keeps
         one server; `spec["program"]["fork"]["socket"]` is where the answer belongs.
         """
-        words = "\0".join([str(prefix), *preload, _fingerprint()])
+        words = "\0".join([str(prefix), *preload, self._version])
         name = hashlib.sha256(words.encode()).hexdigest()[:20]
         path = self._settings.run / f"fork-{name}.sock"
         if self.mode == "plain" or not self.capabilities.namespaces:

@@ -39,8 +39,6 @@ def options(recipe: dict[str, Any], user: int, info: int) -> list[str]:
     if user != 0:
         argv += ["--unshare-user", "--uid", "0", "--gid", "0"]
     argv += ["--cap-drop", "ALL"]
-    if recipe["network"] == "none":
-        argv.append("--unshare-net")
     for kind, source, target in recipe["mounts"]:
         if kind == "layer":
             kind, source = "read", target  # bubblewrap of today cannot lay one over the other

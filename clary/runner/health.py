@@ -16,7 +16,7 @@ from pathlib import Path
 from clary.runner import sockets
 
 _TIMEOUT_SECONDS = 2.0
-_FIRST_PAUSE_SECONDS = 0.05
+_FIRST_PAUSE_SECONDS = 0.02
 _LAST_PAUSE_SECONDS = 0.5
 _READY_PAUSE_SECONDS = 5.0
 _FAILURES_MAX = 3  # in a row, of a server that was well before
@@ -83,7 +83,7 @@ class HealthWatch:
             if ready:
                 pause = _READY_PAUSE_SECONDS if well else _LAST_PAUSE_SECONDS
             else:
-                pause = min(pause * 1.2, _LAST_PAUSE_SECONDS)
+                pause = min(pause * 1.1, _LAST_PAUSE_SECONDS)
 
     def _publish(self) -> bool:
         """Give the socket itself a second name, outside of what the program can change.

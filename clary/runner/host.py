@@ -23,12 +23,22 @@ import sys
 import threading
 import time
 import traceback
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any, NamedTuple
 
-from clary.runner import hostile_files, limits, locks, program, progress, recipe
-from clary.runner.faults import ClientFault
+from clary.runner import (
+    hostile_files,
+    limits,
+    listening,
+    locks,
+    memory_watch,
+    network_entry,
+    program,
+    progress,
+    recipe,
+)
+from clary.runner.faults import DOWNLOAD, ClientFault
 from clary.runner.health import HealthWatch
 from clary.runner.output import Output
 from clary.runner.parts import MakeParts, Parts
@@ -86,8 +96,8 @@ def run(
         started()
         _leave(directory, began, Result("failure", failure=str(problem), source="internal"))
         return 1
-    mode = (document.get("sandbox") or {}).get("mode") or "namespaces"
-    _Host(spec, mode, make_parts, began, nursery).run(started)
+    sandbox = document.get("sandbox") or {}
+    _Host(spec, sandbox, make_parts, began, nursery).run(started)
     return 0
 
 
@@ -120,10 +130,16 @@ def _leave(
 
 class _Host:
     def __init__(
-        self, spec: HostSpec, mode: str, make_parts: MakeParts, began: float, nursery: str
+        self,
+        spec: HostSpec,
+        sandbox: Mapping[str, Any],
+        make_parts: MakeParts,
+        began: float,
+        nursery: str,
     ) -> None:
         self._spec = spec
-        self._mode = mode
+        self._mode = str(sandbox.get("mode") or "namespaces")
+        self._own_network = bool(sandbox.get("own_network", True))
         self._make_parts = make_parts
         self._began = began
         self._deadline = time.monotonic() + spec.limits.seconds
@@ -138,7 +154,9 @@ class _Host:
         self._progress = progress.Progress(spec.directory, spec.wake_socket)
         self._name = group_name(spec.directory)
         self._group = limits.NO_GROUP
+        self._ran_out_of_memory = False
         self._output = Output(spec.directory / "log")
+        self.unhealthy = _UNHEALTHY  # with the reason, once the server was ended for it
 
     def _on_terminate(self, _number: int, _frame: object) -> None:
         self._terminated = True
@@ -215,7 +233,7 @@ class _Host:
         spec = self._spec
         wanted = limits.Wanted(spec.limits.memory_bytes, spec.limits.cpus, spec.limits.processes)
         self._group = limits.make_group(self._name, wanted)
-        composed = recipe.compose(spec, self._mode, self._group)
+        composed = recipe.compose(spec, self._mode, self._group, own_network=self._own_network)
         self._progress.enter("Training")
         try:
             if spec.transform is not None:
@@ -235,12 +253,15 @@ class _Host:
         spec = self._spec
         writer = self._output.open()
         try:
+            if composed["note"]:
+                os.write(writer, composed["note"].encode() + b"\n")
             running = program.start(
                 composed, writer, self._launcher, spec.program.fork_socket, spec.program.prefix
             )
         finally:
             os.close(writer)
         self._progress.program_started(running.process)
+        watch = self._memory_watch(composed, running.process)
         reason, kill_at = "", float("inf")
         ending: program.Ending | None = None
         try:
@@ -248,21 +269,38 @@ class _Host:
                 if not reason:
                     reason = self._stop_reason() or ("unwell" if unwell() else "")
                     if reason:
+                        if reason == "unwell":
+                            self.unhealthy = _unhealthy(composed, running.process)
                         running.signal(signal.SIGTERM)
                         grace = spec.grace_seconds
                         if reason in ("lost", "unwell"):
                             grace = min(grace, _SHUTDOWN_GRACE_SECONDS)
                         kill_at = time.monotonic() + grace
+                if watch is not None and watch.is_exceeded():
+                    self._ran_out_of_memory, kill_at = True, time.monotonic()
                 if time.monotonic() >= kill_at:
                     running.signal(signal.SIGKILL)
                     kill_at = float("inf")
                 pause = min(_POLL_SECONDS, self._deadline - time.monotonic() if not reason else 1.0)
                 pause = min(pause, kill_at - time.monotonic())
+                pause = pause if watch is None else min(pause, memory_watch.LOOK_SECONDS)
                 if running.has_news() or self._wait([running.connection], max(0.0, pause)):
                     ending = running.hear()
         finally:
             running.close()
         return ending, reason
+
+    def _memory_watch(
+        self, composed: dict[str, Any], process: int
+    ) -> memory_watch.MemoryWatch | None:
+        """Stands in for a control group where none could be made."""
+        bytes_max = self._spec.limits.memory_bytes
+        if not bytes_max or "memory" in self._group.folders:
+            return None
+        lock = composed["lock"]
+        return memory_watch.MemoryWatch(
+            bytes_max, lambda: [process, network_entry.supervisor_of(lock)]
+        )
 
     def _transform(self, composed: dict[str, Any]) -> Result:
         """The server is there for its batch transform only, and ends with it."""
@@ -278,7 +316,7 @@ class _Host:
             outputs = {"transform": {"files": told.files, "failed": told.failed}}
             return Result(told.result, None, told.failure, told.source, outputs=outputs)
         if reason:
-            return Result("failure", ending, _UNHEALTHY)
+            return Result("failure", ending, self.unhealthy)
         judged = self._judge(ending, "")
         text = "the model server ended before the transform was done, exit code: 0"
         return judged if judged.result != "success" else Result("failure", ending, text)
@@ -287,14 +325,14 @@ class _Host:
         spec = self._spec
         if ending.lost and reason != "stopped":
             return Result("failure", ending, ending.lost, "internal")
-        out_of_memory = self._group.out_of_memory()
+        out_of_memory = self._ran_out_of_memory or self._group.out_of_memory()
         failure = _said(spec, spec.failure_file)
         if reason:
             return Result(reason, ending, failure, "algorithm", out_of_memory)
         if ending.exit_code == 0:
             return Result("success", ending)
-        if not failure and out_of_memory:
-            failure = f"the program ran out of memory: it may use {spec.limits.memory_bytes} bytes"
+        if out_of_memory:
+            failure = f"{_out_of_memory(spec, ending)} {failure}".strip()
         elif not failure and ending.signal:
             failure = f"the program was killed by {ending.signal}"
         elif not failure:
@@ -307,6 +345,8 @@ class _Host:
         if not self._output.finish(_OUTPUT_SECONDS_MAX):
             print("the last log lines could not be shipped in time", file=sys.stderr)
         parts.end_logs()
+        if result.out_of_memory and result.result == "failure":
+            result = result._replace(failure=_with_last_words(result.failure, self._output.tail))
         self._progress.set_metrics(parts.metrics())
         for failure in self._output.failures:
             print(f"output: {failure}", file=sys.stderr)
@@ -316,7 +356,8 @@ class _Host:
         try:
             return result, {**(result.outputs or {}), **parts.upload(result.result)}
         except ClientFault as fault:
-            if result.result == "failure":
+            # A channel that broke while the program read it came first, and explains its failure.
+            if result.result == "failure" and not str(fault).startswith(DOWNLOAD):
                 # The first failure is the one to tell; this one is on record for the operator.
                 print(f"upload: {fault}", file=sys.stderr)
                 return result, {}
@@ -420,7 +461,7 @@ class _Serving:
                 self._watch.stop()
                 host.progress.set_ready(False)
             if reason == "unwell":
-                return Result("failure", ending, _UNHEALTHY)
+                return Result("failure", ending, host.unhealthy)
             if reason:
                 return host.judge(ending, reason)
             restarts = 1 if time.monotonic() - began > _STABLE_SECONDS else restarts + 1
@@ -437,6 +478,29 @@ class _Serving:
         judged = self._host.judge(ending, "")
         text = _UNHEALTHY if judged.result == "success" else judged.failure
         return judged._replace(result="failure", failure=text)
+
+
+def _out_of_memory(spec: HostSpec, ending: program.Ending) -> str:
+    allowed = f"{(spec.limits.memory_bytes or 0) / 1024**2:,.0f} MiB"
+    how = f"was killed ({ending.signal})" if ending.signal else "lost a process that was killed"
+    return f"The program {how} because it wanted more memory than the {allowed} that it may use."
+
+
+def _with_last_words(failure: str, tail: list[str]) -> str:
+    """The reason and, for what was done at that time, the last traceback or the last lines."""
+    begin = max((at for at, line in enumerate(tail) if line.startswith("Traceback")), default=-3)
+    words = [line.strip() for line in tail[begin:] if line.strip()]
+    return f"{failure} Last log lines: {' | '.join(words)}" if words else failure
+
+
+def _unhealthy(composed: dict[str, Any], process: int) -> str:
+    """What is wrong with a server that never answered its health check, as far as its network tells."""
+    if not composed["inward"]:
+        return _UNHEALTHY
+    ours = frozenset({composed["outward"]["port"]} if composed["outward"] else ())
+    own = composed["network"] == "own"
+    why = listening.why_unwell(process, composed["inward"]["port"], own=own, ours=ours)
+    return f"{_UNHEALTHY} {why}"
 
 
 def _said(spec: HostSpec, relative: str) -> str:

@@ -1,5 +1,8 @@
 """Process 1 of a program's namespaces: builds the root, then reaps, passes signals on, and ends with its program."""
 
+# Paths are plain strings here: they come from and go to system calls.
+# ruff: noqa: PTH115
+
 from __future__ import annotations
 
 import contextlib
@@ -51,14 +54,13 @@ def sender(ancillary: Any) -> int:
     return 0
 
 
-def enter_namespaces(recipe: dict[str, Any]) -> None:
+def enter_namespaces() -> None:
     """New namespaces for this process; that of processes begins with its next child.
 
-    The mounts are left to that child: pivot_root would take this process's root away as well.
+    The network is entered before (see `network_entry`). The mounts are left to that child: pivot_root
+    would take this process's root away as well.
     """
     flags = namespaces.CLONE_NEWPID | namespaces.CLONE_NEWIPC | namespaces.CLONE_NEWUTS
-    if recipe["network"] == "none":
-        flags |= namespaces.CLONE_NEWNET
     user, group = os.geteuid(), os.getegid()
     namespaces.unshare(flags | (namespaces.CLONE_NEWUSER if user != 0 else 0))
     if user != 0:
@@ -89,8 +91,6 @@ def _build(recipe: dict[str, Any]) -> None:
     signal.pthread_sigmask(signal.SIG_BLOCK, _PASSED_ON)
     namespaces.unshare(namespaces.CLONE_NEWNS)
     namespaces.set_hostname(recipe["hostname"])
-    if recipe["network"] == "none":
-        namespaces.raise_loopback()
     root_filesystem.build(recipe["root"], recipe["mounts"])
 
 
@@ -152,12 +152,16 @@ def _reap_forever() -> NoReturn:
         signal.sigwait([signal.SIGCHLD])
 
 
-def open_namespaces(process: int, *, own_user: bool, own_network: bool) -> dict[str, int]:
-    """Descriptors of the namespaces that process 1 has for itself, by kind."""
-    shared = {kind for kind, own in (("user", own_user), ("net", own_network)) if not own}
+def namespaces_of(process: int | str = "self") -> dict[str, str]:
+    """The names of the namespaces that a process is in, by kind."""
+    return {kind: os.readlink(f"/proc/{process}/ns/{kind}") for kind in _KINDS}
+
+
+def open_namespaces(process: int, outside: dict[str, str]) -> dict[str, int]:
+    """Descriptors of the namespaces of a process that are not those `outside`, by kind."""
     found = {}
-    for kind in _KINDS:
-        if kind not in shared:
+    for kind, name in namespaces_of(process).items():
+        if name != outside[kind]:
             path = f"/proc/{process}/ns/{kind}"
             found[kind] = os.open(path, os.O_RDONLY | os.O_CLOEXEC)
     return found

@@ -1,4 +1,4 @@
-"""What a program may use: a control group where this user may make one, resource limits where not."""
+"""What a program may use: a control group where this user may make one, a watch and resource limits where not."""
 
 # Paths are plain strings here: they come from and go to system calls.
 # ruff: noqa: PTH103, PTH106, PTH110, PTH112, PTH118, PTH120
@@ -75,7 +75,7 @@ def make_group(name: str, wanted: Wanted) -> Group:
             for file, value in settings:
                 _write(folder + "/" + file, value)
         except OSError:
-            # Not ours to use (a container, an ordinary user): resource limits stand in for it.
+            # Not ours to use (a container, an ordinary user): a watch stands in for it.
             with contextlib.suppress(OSError):
                 os.rmdir(folder)
             continue
@@ -147,7 +147,7 @@ def _make_v2(places: dict[str, str], name: str, wanted: Wanted) -> Group:
     try:
         os.makedirs(parent, exist_ok=True)
         # A group hands controllers down only while it holds no process itself; where the runner's
-        # own group is not empty the kernel refuses, and resource limits stand in.
+        # own group is not empty the kernel refuses, and a watch stands in.
         _write(os.path.dirname(parent) + "/cgroup.subtree_control", enabled)
         _write(parent + "/cgroup.subtree_control", enabled)
         os.makedirs(folder, exist_ok=True)
@@ -163,12 +163,9 @@ def _make_v2(places: dict[str, str], name: str, wanted: Wanted) -> Group:
         return NO_GROUP
 
 
-def resource_limits(wanted: Wanted, group: Group) -> dict[str, tuple[int, int]]:
-    """The rlimits of a program; its address space is limited only where no group limits its memory."""
-    limits = {"CORE": (0, 0)}
-    if wanted.memory_bytes and "memory" not in group.folders:
-        limits["AS"] = (wanted.memory_bytes, wanted.memory_bytes)
-    return limits
+def resource_limits() -> dict[str, tuple[int, int]]:
+    """The rlimits of a program; what they cannot say is a group's matter, or that of `memory_watch`."""
+    return {"CORE": (0, 0)}
 
 
 def _removed(folder: str) -> bool:

@@ -39,6 +39,23 @@ def take(path: str) -> int | None:
         raise
 
 
+def take_folder(path: str, seconds: float) -> int:
+    """Lock a folder, which leaves no file behind; raise TimeoutError when others keep it that long."""
+    if fcntl is None:
+        raise OSError("file locks need a POSIX system")
+    descriptor = os.open(path, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
+    deadline = time.monotonic() + seconds
+    while True:
+        try:
+            fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            return descriptor
+        except BlockingIOError:
+            if time.monotonic() > deadline:
+                os.close(descriptor)
+                raise TimeoutError(f"{path} is locked by another process") from None
+            time.sleep(0.005)
+
+
 def is_held(path: str) -> bool:
     """Does a process hold the lock? False as well when the file was never made."""
     if fcntl is None:

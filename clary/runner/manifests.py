@@ -57,7 +57,8 @@ def share(spec: HostSpec, channel: Input, things: Sequence[T], epoch: int) -> li
     if channel.shuffle_seed is not None:
         chosen = shuffled(chosen, channel.shuffle_seed, epoch)
     if channel.distribution == "ShardedByS3Key":
-        return chosen[spec.host_index :: len(spec.hosts)]
+        members = channel.hosts or spec.hosts
+        return chosen[members.index(spec.host) :: len(members)]
     return chosen
 
 

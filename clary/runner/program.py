@@ -106,7 +106,7 @@ def start(
     recipe: dict[str, Any], output: int, launcher: Launcher, fork_socket: str, prefix: str
 ) -> Running:
     """Start the program as a fork of its warm environment where that is right and possible, else afresh."""
-    if fork_socket and recipe["mode"] != "plain":
+    if fork_socket and recipe["mode"] != "plain" and recipe["may_fork"]:
         asked = python_program.invocation(recipe["argv"], recipe["environment"], prefix)
         if asked is not None:
             try:

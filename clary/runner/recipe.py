@@ -11,7 +11,7 @@ from functools import lru_cache
 from pathlib import Path
 from typing import Any
 
-from clary.runner import limits
+from clary.runner import debugger, limits, network
 from clary.runner.spec import HostSpec, under_ml
 
 MODES = ("bubblewrap", "namespaces", "plain")
@@ -56,32 +56,45 @@ _ETC = [
 _ACCELERATORS = ("nvidia*", "dri", "kfd", "accel*")
 
 
-def compose(spec: HostSpec, mode: str, group: limits.Group) -> dict[str, Any]:
-    """The recipe as `channel` sends it. Writes the host's own small files (`hosts`) beside the spec."""
-    wanted = limits.Wanted(spec.limits.memory_bytes, spec.limits.cpus, spec.limits.processes)
+def compose(
+    spec: HostSpec, mode: str, group: limits.Group, *, own_network: bool = True
+) -> dict[str, Any]:
+    """The recipe as `channel` sends it. Writes the host's own small files (`hosts`) beside the spec.
+
+    `own_network` says whether this machine can give a program a network of its own.
+    """
     folder = spec.directory
     plain = mode == "plain"
     for name in ("ml", "tmp", "root"):
         (folder / name).mkdir(exist_ok=True)
     os.chmod(folder / "tmp", 0o1777)
     (folder / "hosts").write_text(hosts_file(spec), encoding="utf-8")
+    under = debugger.debugged(spec)
+    net = network.of(spec, own_network=own_network and not plain)
     return {
         "mode": mode,
-        "argv": list(spec.program.argv),
-        "environment": environment(spec, plain),
-        "directory": _inside(spec, spec.program.working_directory) if plain else _folder(spec),
+        "argv": under.argv,
+        "note": under.note,
+        # A debugger wants an interpreter that is its own from the beginning.
+        "may_fork": not under.is_on,
+        "environment": environment(spec, plain, net),
+        "directory": working_directory(spec, plain=plain),
         "hostname": spec.host,
-        "network": "none" if spec.network_isolation else "host",
+        "network": net.kind,
+        "peers": net.peers,
+        "inward": net.inward,
+        "outward": net.outward,
         "root": str(folder / "root"),
         "mounts": [] if plain else mounts(spec),
         "groups": group.entrances(),
-        "rlimits": limits.resource_limits(wanted, group),
+        "rlimits": limits.resource_limits(),
         "lock": str(folder / "program.lock"),
     }
 
 
-def _folder(spec: HostSpec) -> str:
-    return spec.program.working_directory or "/opt/ml"
+def working_directory(spec: HostSpec, *, plain: bool) -> str:
+    asked = spec.program.working_directory
+    return _inside(spec, asked) if plain else asked or "/opt/ml"
 
 
 def _inside(spec: HostSpec, path: str) -> str:
@@ -92,7 +105,7 @@ def _inside(spec: HostSpec, path: str) -> str:
     return path if os.path.isdir(path) and path != "/opt/ml" else str(spec.ml)
 
 
-def environment(spec: HostSpec, plain: bool) -> dict[str, str]:
+def environment(spec: HostSpec, plain: bool, net: network.Network) -> dict[str, str]:
     """The program's environment: the platform's words, then the job's own, which win."""
     path = [spec.program.prefix + "/bin"] if spec.program.prefix else []
     path += ["/usr/local/sbin", "/usr/local/bin", "/usr/sbin", "/usr/bin", "/sbin", "/bin"]
@@ -103,21 +116,29 @@ def environment(spec: HostSpec, plain: bool) -> dict[str, str]:
         found["HOME"] = found["TMPDIR"] = str(spec.directory / "tmp")
         found["CLARY_ML"] = str(spec.ml)  # a plain program cannot be given an /opt/ml of its own
     if not spec.network_isolation:
-        found.update(_platform(spec))
-    if spec.serve is not None:
+        found.update(_platform(spec, net))
+    if net.port:
+        found["SAGEMAKER_BIND_TO_PORT"] = str(net.port)
+    elif spec.serve is not None:
         folder = str(spec.directory / "serve") if plain else SERVE_FOLDER
         found["CLARY_SERVE_SOCKET"] = folder + "/serve.sock"
     found.update({name: str(value) for name, value in spec.program.environment.items()})
     return found
 
 
-def _platform(spec: HostSpec) -> dict[str, str]:
+def _platform(spec: HostSpec, net: network.Network) -> dict[str, str]:
+    door = net.seen(spec.endpoint_url)
+    # A network of its own has no way to anywhere but the door, which tunnels to other hosts.
+    through = ("HTTPS_PROXY", "https_proxy") if net.outward else ()
+    direct = ("NO_PROXY", "no_proxy") if net.outward else ()
     return {
+        **dict.fromkeys(through, door),
+        **dict.fromkeys(direct, "127.0.0.1,localhost,::1"),
         "AWS_REGION": spec.region,
         "AWS_DEFAULT_REGION": spec.region,
-        "AWS_ENDPOINT_URL": spec.endpoint_url,
-        "S3_ENDPOINT_URL": spec.endpoint_url,
-        "AWS_CONTAINER_CREDENTIALS_FULL_URI": spec.credentials_url,
+        "AWS_ENDPOINT_URL": door,
+        "S3_ENDPOINT_URL": door,
+        "AWS_CONTAINER_CREDENTIALS_FULL_URI": net.seen(spec.credentials_url),
         "AWS_CONTAINER_AUTHORIZATION_TOKEN": spec.tokens.get("role", ""),
     }
 
@@ -125,11 +146,12 @@ def _platform(spec: HostSpec) -> dict[str, str]:
 def hosts_file(spec: HostSpec) -> str:
     """/etc/hosts: every host of the work by its SageMaker name.
 
-    The hosts of one work share this machine's network. Each gets a loopback address of its own, out of
-    a range that belongs to the work, so that they do not meet on one port unless they ask for all addresses.
+    The hosts of one work share this machine's network, or one that is theirs alone. Each gets a loopback
+    address of its own, out of a range that belongs to the work, so that they do not meet on one port
+    unless they ask for all addresses.
     """
     lines = ["127.0.0.1 localhost", "::1 localhost ip6-localhost ip6-loopback"]
-    if len(spec.hosts) == 1 or spec.network_isolation:
+    if len(spec.hosts) == 1 or spec.serve is not None:
         lines += ["127.0.0.1 " + name for name in spec.hosts]
     else:
         work = f"{spec.work}/{spec.generation}"
@@ -155,7 +177,7 @@ def mounts(spec: HostSpec) -> list[list[str]]:
     found.append(["link", "../tmp", "/var/tmp"])
     found += [["write", str(spec.ml), "/opt/ml"], ["write", str(spec.directory / "tmp"), "/tmp"]]
     found.append(["read", str(spec.directory / "hosts"), "/etc/hosts"])
-    if spec.serve is not None:
+    if spec.serve is not None and not spec.serve.port:
         found.append(["write", str(spec.directory / "serve"), SERVE_FOLDER])
     outside = _checkpoints_outside(spec)
     if outside is not None:

@@ -43,6 +43,7 @@ class Input(NamedTuple):
     record_wrapper: str  # None | RecordIO
     attributes: tuple[str, ...]
     shuffle_seed: int | None
+    hosts: tuple[str, ...] = ()  # those it goes to, where that is not every host
 
 
 class Output(NamedTuple):
@@ -83,6 +84,7 @@ class Serve(NamedTuple):
     socket: str
     health_seconds: float
     ping_path: str
+    port: int  # where a server of somebody else listens; 0: ours listens on the socket
 
 
 class HostSpec(NamedTuple):
@@ -118,6 +120,8 @@ class HostSpec(NamedTuple):
     transform: (
         Mapping[str, Any] | None
     )  # a batch transform beside the server; see transform_settings
+    notes: tuple[str, ...] = ()  # for the beginning of the job's log
+    rules: tuple[Mapping[str, Any], ...] = ()  # of the debugger; see debug_rules
 
     @property
     def ml(self) -> Path:
@@ -216,6 +220,8 @@ def parse(document: Any) -> HostSpec:
         wake_socket=get("wake_socket", str, "") or "",
         role=get("role", str, "") or "",
         transform=get("transform", dict, None),
+        notes=tuple(get("notes", list, [])),
+        rules=tuple(get("rules", list, [])),
     )
 
 
@@ -249,6 +255,7 @@ def _input(document: Any, where: str) -> Input:
         record_wrapper=get("record_wrapper", str, "None") or "None",
         attributes=tuple(get("attributes", list, []) or ()),
         shuffle_seed=get("shuffle_seed", int, None),
+        hosts=tuple(get("hosts", list, []) or ()),
     )
 
 
@@ -293,6 +300,7 @@ def _serve(document: Any) -> Serve:
         socket=get("socket", str, "serve.sock"),
         health_seconds=get("health_seconds", (int, float), 240),
         ping_path=get("ping_path", str, "/ping"),
+        port=get("port", int, 0),
     )
 
 

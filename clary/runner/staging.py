@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import errno
 from collections.abc import Callable
 from pathlib import Path
@@ -40,9 +41,12 @@ def lay_out(spec: HostSpec) -> None:
         (spec.ml / output.source).mkdir(parents=True, exist_ok=True)
     for channel in spec.inputs:
         directory = spec.ml / channel.target
-        (directory.parent if channel.mode == "Pipe" else directory).mkdir(
-            parents=True, exist_ok=True
-        )
+        is_made_later = channel.mode == "Pipe" or channel.type == "FileSystem"
+        (directory.parent if is_made_later else directory).mkdir(parents=True, exist_ok=True)
+        if channel.type == "FileSystem":
+            # The folder is mounted in the sandbox under its own name.
+            with contextlib.suppress(FileExistsError):
+                directory.symlink_to(channel.uri)
     if spec.checkpoint_directory is not None:
         spec.checkpoint_directory.mkdir(parents=True, exist_ok=True)
     for name, text in spec.files.items():
@@ -63,7 +67,7 @@ def stage(spec: HostSpec, s3: S3, progress: Callable[[int], None] | None = None)
         placed += [
             entry
             for channel in spec.inputs
-            if channel.mode != "Pipe"
+            if channel.mode != "Pipe" and channel.type != "FileSystem"
             for entry in _plan(spec, s3, channel)
         ]
         _check_space(spec, placed)

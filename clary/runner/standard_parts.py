@@ -5,7 +5,7 @@ from __future__ import annotations
 import sys
 from typing import Any
 
-from clary.runner import artifacts, staging
+from clary.runner import artifacts, debug_rules, staging
 from clary.runner.checkpoints import Sync
 from clary.runner.credentials import Provider
 from clary.runner.logs import LogShipper
@@ -34,6 +34,7 @@ class StandardParts:
         self._pipes = Pipes(spec, self._s3)
         self._logs = LogShipper(spec, service)
         self._scraper = Scraper(spec.metrics)
+        self._rules = debug_rules.DebugRules([debug_rules.parse(one) for one in spec.rules])
         self._shipper = MetricShipper(spec, service, self._scraper)
         self._began = False
 
@@ -48,8 +49,8 @@ class StandardParts:
         self._progress.input_bytes = moved
 
     def begin(self) -> None:
-        for problem in self._scraper.problems:
-            self._logs.write(problem.encode())
+        for text in (*self._spec.notes, *self._scraper.problems):
+            self._logs.write(text.encode())
         self._pipes.start()
         self._checkpoints.start()
         self._continuous.start()
@@ -57,8 +58,13 @@ class StandardParts:
 
     def write(self, line: bytes) -> None:
         self._logs.write(line)
-        if self._scraper.feed(line):
+        points = self._scraper.feed(line)
+        if points:
             self._progress.set_metrics(dict(self._scraper.final))
+        stopping = self._rules.feed(line, points)
+        if stopping is not None:
+            self._logs.write(f"Debugger rule {stopping.name} stops the training job".encode())
+            (self._spec.directory / "halt").touch(mode=0o600)
 
     def end_logs(self) -> None:
         if self._began:
@@ -76,6 +82,8 @@ class StandardParts:
         self._checkpoints.finish()
         stored: dict[str, Any] = dict(self._continuous.finish())
         stored.update(artifacts.upload(self._spec, self._s3, result, self._s3_service))
+        if self._spec.rules:
+            stored[debug_rules.FINDINGS] = self._rules.told()
         if self._pipes.fault is not None and result == "failure":
             # A channel that broke is the reason why its reader failed.
             raise self._pipes.fault

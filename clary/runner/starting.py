@@ -10,6 +10,8 @@ import signal
 import socket
 from typing import Any, NamedTuple, NoReturn
 
+_OUT_OF_MEMORY_SCORE = b"500"
+
 
 class Outlets(NamedTuple):
     """The descriptors that a program starts with or is limited by."""
@@ -40,6 +42,7 @@ def settle(recipe: dict[str, Any], outlets: Outlets) -> None:
         os.close(group)
     for name, (soft, hard) in recipe["rlimits"].items():
         resource.setrlimit(getattr(resource, "RLIMIT_" + name), (soft, hard))
+    be_killed_first()
     nothing = os.open("/dev/null", os.O_RDONLY)
     for source, target in ((nothing, 0), (outlets.output, 1), (outlets.error, 2)):
         os.dup2(source, target)
@@ -53,6 +56,16 @@ def settle(recipe: dict[str, Any], outlets: Outlets) -> None:
                 signal.signal(number, signal.SIG_DFL)
     signal.pthread_sigmask(signal.SIG_SETMASK, [])
     os.chdir(recipe["directory"])
+
+
+def be_killed_first() -> None:
+    """Should the machine run out of memory, a program is to go before Clary and its runners."""
+    with contextlib.suppress(OSError):  # where there is no such thing, the kernel's choice stands
+        score = os.open("/proc/self/oom_score_adj", os.O_WRONLY)
+        try:
+            os.write(score, _OUT_OF_MEMORY_SCORE)
+        finally:
+            os.close(score)
 
 
 def execute(argv: list[str], environment: dict[str, str]) -> NoReturn:

@@ -20,7 +20,7 @@ import socket
 import time
 from typing import Any, NoReturn
 
-from clary.runner import bubblewrap, channel, init, namespaces, sockets
+from clary.runner import bubblewrap, channel, init, namespaces, network_entry, sockets
 from clary.runner.starting import Outlets, execute, last_words, settle
 from clary.runner.watch import Child, Watch
 
@@ -59,10 +59,13 @@ def _supervise(connection: socket.socket, recipe: Recipe, outlets: Outlets) -> N
     waker.setblocking(False)
     signal.set_wakeup_fd(waker.fileno(), warn_on_full_buffer=False)
     signal.signal(signal.SIGCHLD, lambda *_: None)
-    child = _start(recipe, outlets, held, (connection, wake, waker))
+    outside = init.namespaces_of() if recipe["mode"] == "namespaces" or recipe.get("warm") else {}
+    relays = network_entry.enter(recipe, held)
+    child = _start(recipe, outlets, held, (connection, wake, waker), outside)
     for descriptor in (outlets.output, outlets.error, *outlets.groups):
         os.close(descriptor)
     message = Watch(connection, wake, child).until_exit()
+    network_entry.leave(relays)
     if child.mode in ("plain", "bubblewrap"):
         _end_remains()
     os.close(held)
@@ -77,6 +80,7 @@ def _take_lock(descriptor: int) -> None:
     while True:
         try:
             fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            os.ftruncate(descriptor, 0)  # it names a former holder
             return
         except BlockingIOError:
             if time.monotonic() > deadline:
@@ -84,12 +88,18 @@ def _take_lock(descriptor: int) -> None:
             time.sleep(0.01)
 
 
-def _start(recipe: Recipe, outlets: Outlets, held: int, closed: tuple[socket.socket, ...]) -> Child:
-    child = _start_warm(recipe, outlets, held, closed) if recipe.get("warm") else None
+def _start(
+    recipe: Recipe,
+    outlets: Outlets,
+    held: int,
+    closed: tuple[socket.socket, ...],
+    outside: dict[str, str],
+) -> Child:
+    child = _start_warm(recipe, outlets, held, closed, outside) if recipe.get("warm") else None
     if child is not None:
         return child
     if recipe["mode"] == "namespaces":
-        init.enter_namespaces(recipe)
+        init.enter_namespaces()
         near, far = init.report_channel()
         process = init.start(recipe, outlets, far, (held, near, *closed))
         far.close()
@@ -103,22 +113,24 @@ def _start(recipe: Recipe, outlets: Outlets, held: int, closed: tuple[socket.soc
 
 
 def _start_warm(
-    recipe: Recipe, outlets: Outlets, held: int, closed: tuple[socket.socket, ...]
+    recipe: Recipe,
+    outlets: Outlets,
+    held: int,
+    closed: tuple[socket.socket, ...],
+    outside: dict[str, str],
 ) -> Child | None:
     """Have the fork server fork the program into new namespaces; None where there is no server."""
     try:
         server = sockets.connect(recipe["warm"], _WARM_SECONDS_MAX)
     except OSError:
         return None  # not warm yet, or no more: it costs time, nothing else
-    own_user = os.geteuid() != 0
-    init.enter_namespaces(recipe)
+    init.enter_namespaces()
     near, far = init.report_channel()
     unwanted = (held, near, server, outlets.output, outlets.error, *outlets.groups, *closed)
     process = init.start_guardian(recipe, far, unwanted)
     try:
         _await_root(near)
-        own_network = recipe["network"] == "none"
-        spaces = init.open_namespaces(process, own_user=own_user, own_network=own_network)
+        spaces = init.open_namespaces(process, outside)
         names = [*spaces, "report", "output", "error"] + ["group"] * len(outlets.groups)
         given = [*spaces.values(), far.fileno(), outlets.output, outlets.error, *outlets.groups]
         asked = {key: recipe[key] for key in ("argv", "environment", "directory", "rlimits")}

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import http.client
 import json
 import os
 import signal
@@ -18,6 +19,7 @@ import pytest
 
 from clary.executors.contract import Executor
 from clary.reconcile.observations import Absent, Exited, Observation, Running, Unknown
+from clary.runner import sockets
 
 DEADLINE_SECONDS = 30.0
 
@@ -99,6 +101,14 @@ class Bench:
             **changes,
         }
 
+    def serving(self, name: str, health_seconds: float = 30.0, **changes: Any) -> dict[str, Any]:
+        """A host whose server knows nothing of Clary: it listens on the port of a container."""
+        serve = {"socket": "serve.sock", "health_seconds": health_seconds, "port": 8080}
+        spec = self.spec("", **{"serve": serve, "grace_seconds": 1, **changes})
+        spec["program"]["argv"] = ["python3", "-c", SERVER]
+        spec["program"]["environment"]["GREETING"] = name
+        return spec
+
     def launch(self, script: str, **changes: Any) -> Path:
         spec = self.spec(script, **changes)
         self.executor.launch([spec])
@@ -128,6 +138,138 @@ class Bench:
         wait_for(lambda: text in self.log(directory), f"{text!r} in the log of {directory}")
 
 
+# One host says ping, the other pong; then each tries what it must not reach.
+PAIR = """
+import os, socket, time
+if os.uname().nodename == "algo-1":
+    with socket.create_server(("0.0.0.0", 7411)) as server:
+        other, _ = server.accept()
+    with other:
+        print("heard", other.recv(9).decode())
+        other.sendall(b"pong")
+else:
+    for _ in range(400):
+        try:
+            other = socket.create_connection(("algo-1", 7411), 5)
+            break
+        except OSError:
+            time.sleep(0.05)
+    with other:
+        other.sendall(b"ping")
+        print("heard", other.recv(9).decode())
+for name, address in (("door", ("127.0.0.1", DOOR)), ("elsewhere", ("192.0.2.1", 80))):
+    try:
+        socket.create_connection(address, 2).close()
+        print(name, "reached")
+    except OSError:
+        print(name, "refused")
+"""
+# Another isolated job tries the port that the pair talks over; with luck they are there at that time.
+STRANGER = """
+import socket
+for _ in range(20):
+    try:
+        socket.create_connection(("127.0.0.1", 7411), 1)
+        raise SystemExit("reached another job")
+    except OSError:
+        pass
+"""
+SERVER = """
+import http.server, os, urllib.request
+class Handler(http.server.BaseHTTPRequestHandler):
+    protocol_version = "HTTP/1.1"
+    def log_message(self, *words): pass
+    def answer(self, body):
+        self.send_response(200)
+        self.send_header("content-length", str(len(body)))
+        self.end_headers()
+        self.wfile.write(body)
+    def do_GET(self): self.answer(b"")
+    def do_POST(self):
+        if "content-length" in self.headers:
+            body = self.rfile.read(int(self.headers["content-length"]))
+        else:
+            body = b""
+            while size := int(self.rfile.readline(), 16):
+                body += self.rfile.read(size)
+                self.rfile.readline()
+            self.rfile.readline()
+        if body == b"ask the door":
+            body = urllib.request.urlopen(os.environ["AWS_ENDPOINT_URL"]).read()
+        if body == b"port":
+            body = str(self.server.server_port).encode()
+        self.answer(os.environ["GREETING"].encode() + b": " + body)
+port = int(os.environ.get("SAGEMAKER_BIND_TO_PORT", "8080"))
+http.server.ThreadingHTTPServer(("0.0.0.0", port), Handler).serve_forever()
+"""
+
+
+def python(code: str) -> str:
+    return f"python3 - <<'END'\n{code}END\n"
+
+
+def launch_isolated_pair(bench: Bench, code: str) -> dict[str, Path]:
+    """Two hosts of one work, launched together; their directories by name."""
+    shared = bench.home / "work" / f"pair-{time.monotonic_ns()}" / "g1"
+    members: dict[str, Any] = {
+        "work": "arn:aws:sagemaker:us-east-1:123456789012:training-job/pair",
+        "hosts": ["algo-1", "algo-2"],
+        "shared": shared,
+        "network_isolation": True,
+    }
+    specs = [bench.spec(python(code), host=host, **members) for host in members["hosts"]]
+    bench.executor.launch(specs)
+    return {spec["host"]: Path(spec["directory"]) for spec in specs}
+
+
+def is_ready(bench: Bench, directory: Path) -> bool:
+    seen = bench.observe(directory)
+    return isinstance(seen, Running) and seen.ready
+
+
+class Door:
+    """Answers every request with who it is."""
+
+    def __init__(self) -> None:
+        self._listener = socket.create_server(("127.0.0.1", 0))
+        self.port = self._listener.getsockname()[1]
+        self._thread = threading.Thread(target=self._serve)
+        self._thread.start()
+
+    def __enter__(self) -> Door:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self._listener.shutdown(socket.SHUT_RDWR)
+        self._thread.join()
+        self._listener.close()
+
+    def _serve(self) -> None:
+        while True:
+            try:
+                connection, _ = self._listener.accept()
+            except OSError:
+                return
+            with connection:
+                connection.recv(65536)
+                connection.sendall(b"HTTP/1.1 200 OK\r\ncontent-length: 8\r\n\r\nthe door")
+
+
+class OverSocket(http.client.HTTPConnection):
+    """HTTP over a Unix socket, on one connection that is kept."""
+
+    def __init__(self, path: Path) -> None:
+        super().__init__("localhost")
+        self._path = path
+
+    def connect(self) -> None:
+        self.sock = sockets.connect(str(self._path), 20.0)
+
+    def post(self, body: bytes, *, chunked: bool = False) -> bytes:
+        self.request("POST", "/invocations", iter([body]) if chunked else body)
+        return self.getresponse().read()
+
+
 def is_alive(process: int) -> bool:
     try:
         stat = Path(f"/proc/{process}/stat").read_text()
@@ -138,7 +280,6 @@ def is_alive(process: int) -> bool:
 
 class ExecutorContract:
     isolated: ClassVar[bool] = True  # programs have a root, processes and a network of their own
-    limits_memory: ClassVar[bool] = True
 
     @classmethod
     def make_executor(cls, home: Path) -> Executor:
@@ -369,14 +510,21 @@ class ExecutorContract:
         assert seen["GREETING"] == "hello"
 
     def test_running_out_of_memory_is_told(self, bench: Bench) -> None:
-        if not self.limits_memory:
-            pytest.skip("no control group can be made here")
-        limits = {"seconds": 60, "memory_bytes": 64 << 20, "cpus": None, "processes": None}
+        limits = {"seconds": 60, "memory_bytes": 96 << 20, "cpus": None, "processes": None}
         # tail keeps the last line, which never ends.
-        outcome, _ = bench.run("tail /dev/zero", limits=limits)
-        assert outcome["result"] == "failure"
+        outcome, _ = bench.run("echo begun; exec tail /dev/zero", limits=limits)
+        assert (outcome["result"], outcome["signal"]) == ("failure", "SIGKILL")
         assert outcome["out_of_memory"] is True
-        assert "64" in outcome["failure"] or "memory" in outcome["failure"]
+        assert outcome["failure"] == (
+            "The program was killed (SIGKILL) because it wanted more memory than the 96 MiB that it"
+            " may use. Last log lines: begun"
+        )
+
+    def test_memory_that_a_child_of_the_program_takes_counts_as_well(self, bench: Bench) -> None:
+        limits = {"seconds": 60, "memory_bytes": 96 << 20, "cpus": None, "processes": None}
+        outcome, _ = bench.run("(sh -c 'tail /dev/zero'); exit 9", limits=limits)
+        assert (outcome["result"], outcome["out_of_memory"]) == ("failure", True)
+        assert "more memory than the 96 MiB" in outcome["failure"]
 
     def test_a_program_sees_a_root_of_its_own_and_may_write_little_of_it(
         self, bench: Bench
@@ -448,6 +596,106 @@ END
             )
             _, log = bench.run(script, network_isolation=True)
         assert log.split() == ["lo", "0", "loopback", "refused"]
+
+    def test_isolated_hosts_of_one_work_reach_each_other_by_name_and_nothing_else(
+        self, bench: Bench
+    ) -> None:
+        self._needs_isolation()
+        with socket.create_server(("127.0.0.1", 0)) as door:
+            port = door.getsockname()[1]
+            hosts = launch_isolated_pair(bench, PAIR.replace("DOOR", str(port)))
+            stranger = bench.launch(python(STRANGER), network_isolation=True)
+            said = {host: bench.end(place) and bench.log(place) for host, place in hosts.items()}
+            assert bench.end(stranger)["result"] == "success", bench.log(stranger)
+        refused = "door refused\nelsewhere refused\n"
+        assert said["algo-1"] == "heard ping\n" + refused
+        assert said["algo-2"] == "heard pong\n" + refused
+
+    def test_a_network_of_several_hosts_outlives_the_one_that_made_it_and_its_runner(
+        self, bench: Bench
+    ) -> None:
+        self._needs_isolation()
+        spaces = "readlink /proc/self/ns/net; until [ -e /opt/ml/go ]; do sleep 0.05; done"
+        shared = bench.home / "work" / "outlives" / "g1"
+        members = {"hosts": ["algo-1", "algo-2", "algo-3"], "shared": shared}
+        found: dict[str, str] = {}
+        for host in ("algo-2", "algo-1", "algo-3"):
+            place = bench.launch(spaces, host=host, network_isolation=True, **members)
+            bench.wait_for_log(place, "net:")
+            found[host] = bench.log(place)
+            if host == "algo-1":
+                os.kill(int((shared / "algo-2" / "runner.lock").read_text()), signal.SIGKILL)
+                assert bench.end(shared / "algo-2")["result"] == "lost"
+        assert len(set(found.values())) == 1, found
+        for host in ("algo-1", "algo-3"):
+            (shared / host / "ml" / "go").touch()
+            assert bench.end(shared / host)["result"] == "success"
+
+    def test_servers_of_somebody_else_listen_on_port_8080_side_by_side(self, bench: Bench) -> None:
+        with Door() as door:
+            url = f"http://127.0.0.1:{door.port}"
+            specs = [bench.serving(f"server-{name}", endpoint_url=url) for name in "ab"]
+            bench.executor.launch(specs)
+            for spec in specs:
+                place = Path(spec["directory"])
+                wait_for(lambda place=place: is_ready(bench, place), f"the server of {place}")
+                name = spec["program"]["environment"]["GREETING"]
+                client = OverSocket(place / "serve.sock")
+                assert client.post(b"7") == f"{name}: 7".encode()
+                assert client.post(b"ask the door") == f"{name}: the door".encode()
+                whole = os.urandom(3 << 20)
+                assert client.post(whole) == f"{name}: ".encode() + whole
+                assert client.post(b"again", chunked=True) == f"{name}: again".encode()
+                client.close()
+            bench.executor.halt([Path(spec["directory"]) for spec in specs])
+            for spec in specs:
+                assert bench.end(Path(spec["directory"]))["result"] == "stopped"
+
+    def test_a_server_whose_supervisor_is_killed_comes_back_with_its_relays(
+        self, bench: Bench
+    ) -> None:
+        spec = bench.serving("again")
+        bench.executor.launch([spec])
+        place = Path(spec["directory"])
+        wait_for(lambda: is_ready(bench, place), "the server")
+        before = int((place / "program.lock").read_text())
+        os.kill(before, signal.SIGKILL)
+
+        def is_back() -> bool:
+            text = (place / "program.lock").read_text().strip()
+            return text not in ("", str(before)) and is_ready(bench, place)
+
+        wait_for(is_back, "the server's return")
+        client = OverSocket(place / "serve.sock")
+        assert client.post(b"7") == b"again: 7"
+        client.close()
+        os.kill(int((place / "runner.lock").read_text()), signal.SIGKILL)
+        assert bench.end(place)["result"] == "lost"
+
+    def test_a_server_that_listens_on_another_port_is_told_so(self, bench: Bench) -> None:
+        spec = bench.serving("elsewhere", health_seconds=1.5)
+        spec["program"]["argv"] = ["python3", "-m", "http.server", "5005"]
+        bench.executor.launch([spec])
+        outcome = bench.end(Path(spec["directory"]))
+        assert "did not pass the ping health check" in outcome["failure"]
+        assert "Nothing listened on port " in outcome["failure"]
+        if self.isolated:
+            assert "port 8080. The program listened on 5005" in outcome["failure"]
+
+    def test_the_port_that_the_environment_names_is_the_one_that_is_asked(
+        self, bench: Bench
+    ) -> None:
+        self._needs_isolation()
+        spec = bench.serving("named")
+        spec["program"]["environment"]["SAGEMAKER_BIND_TO_PORT"] = "9099"
+        bench.executor.launch([spec])
+        place = Path(spec["directory"])
+        wait_for(lambda: is_ready(bench, place), "the server")
+        client = OverSocket(place / "serve.sock")
+        assert client.post(b"port") == b"named: 9099"
+        client.close()
+        bench.executor.halt([place])
+        assert bench.end(place)["result"] == "stopped"
 
     def _needs_isolation(self) -> None:
         if not self.isolated:

@@ -27,7 +27,6 @@ ROOT = Path(__file__).parents[2]
 
 class _Sandbox(ExecutorContract):
     mode = ""
-    limits_memory = "memory" in FOUND.cgroup_controllers
 
     @classmethod
     def make_executor(cls, home: Path) -> Executor:

@@ -17,7 +17,15 @@ from clary.executors.capabilities import probe
 from clary.executors.sandbox import RUNNER, SandboxExecutor
 from clary.settings import Settings
 
-from ..executors.executor_contract import Bench, is_alive, wait_for
+from ..executors.executor_contract import (
+    PAIR,
+    SERVER,
+    Bench,
+    OverSocket,
+    is_alive,
+    is_ready,
+    wait_for,
+)
 
 FOUND = probe()
 pytestmark = pytest.mark.skipif(not FOUND.namespaces, reason=FOUND.explanations["namespaces"])
@@ -128,9 +136,10 @@ def test_a_warm_program_killed_by_a_signal_is_told_by_its_name(warm: Warm) -> No
 
 
 def test_a_halted_warm_program_handles_the_signal(warm: Warm) -> None:
+    # The signal may come while the first line is still being printed, and print may not be entered twice.
     script = (
-        "import signal, sys, time\n"
-        "signal.signal(signal.SIGTERM, lambda *_: sys.exit(print('saved', flush=True)))\n"
+        "import os, signal, sys, time\n"
+        "signal.signal(signal.SIGTERM, lambda *_: sys.exit(os.write(1, b'saved\\n') - 6))\n"
         "print('up', flush=True)\nwhile True: time.sleep(0.01)"
     )
     spec = warm.spec(["python", "-c", script])
@@ -210,11 +219,42 @@ def test_a_warm_program_is_isolated_like_any_other(warm: Warm) -> None:
     assert lines == ["algo-1 ['ml'] True", "True", "['lo']", "Read-only file system"]
 
 
+def test_warm_hosts_of_one_isolated_work_meet_by_name(warm: Warm) -> None:
+    members: dict[str, Any] = {
+        "work": "arn:aws:sagemaker:us-east-1:123456789012:training-job/warm-pair",
+        "hosts": ["algo-1", "algo-2"],
+        "shared": warm.bench.home / "work" / "pair" / "g1",
+        "network_isolation": True,
+    }
+    code = PAIR.replace("DOOR", "9")
+    specs = [warm.spec(["python", "-c", code], host=host, **members) for host in members["hosts"]]
+    warm.bench.executor.launch(specs)
+    for spec, heard in zip(specs, ("ping", "pong"), strict=True):
+        place = Path(spec["directory"])
+        assert warm.bench.end(place)["result"] == "success", warm.bench.log(place)
+        assert warm.bench.log(place).splitlines()[0] == f"heard {heard}"
+        assert "not started warm" not in (place / "runner.log").read_text()
+
+
+def test_a_warm_server_of_somebody_else_listens_on_port_8080_of_its_own(warm: Warm) -> None:
+    serve = {"socket": "serve.sock", "port": 8080}
+    words = {"GREETING": "warm"}
+    spec = warm.spec(["python", "-c", SERVER], serve=serve, environment=words, grace_seconds=1)
+    place = Path(spec["directory"])
+    warm.bench.executor.launch([spec])
+    wait_for(lambda: is_ready(warm.bench, place), "the server")
+    client = OverSocket(place / "serve.sock")
+    assert client.post(b"port") == b"warm: 8080"
+    client.close()
+    warm.bench.executor.halt([place])
+    assert warm.bench.end(place)["result"] == "stopped"
+    assert "not started warm" not in (place / "runner.log").read_text()
+
+
 def test_memory_limits_hold_for_forks(warm: Warm) -> None:
-    if "memory" not in FOUND.cgroup_controllers:
-        pytest.skip(FOUND.explanations["cgroup"])
     limits = {"seconds": 60, "memory_bytes": 100 << 20, "cpus": None, "processes": None}
-    outcome, _ = warm.run(["python", "-c", "x = b'1' * (500 << 20)"], limits=limits)
+    code = "x = b'1' * (500 << 20); import time; time.sleep(600)"
+    outcome, _ = warm.run(["python", "-c", code], limits=limits)
     assert (outcome["out_of_memory"], outcome["signal"]) == (True, "SIGKILL")
 
 

@@ -14,13 +14,9 @@ VERSION, PLACES = limits.controllers()
 NAME = f"test-{os.getpid()}"
 
 
-def test_without_a_memory_group_the_address_space_is_limited_instead() -> None:
-    wanted = limits.Wanted(memory_bytes=1 << 30, cpus=None, processes=None)
-    assert limits.resource_limits(wanted, limits.NO_GROUP)["AS"] == (1 << 30, 1 << 30)
-    held = limits.Group("v1", {"memory": "/nowhere"})
-    assert "AS" not in limits.resource_limits(wanted, held)
-    assert limits.resource_limits(wanted, held)["CORE"] == (0, 0)
-    assert hasattr(resource, "RLIMIT_AS")
+def test_resource_limits_are_known_to_python_and_leave_the_address_space_alone() -> None:
+    assert limits.resource_limits() == {"CORE": (0, 0)}
+    assert all(hasattr(resource, "RLIMIT_" + name) for name in limits.resource_limits())
 
 
 def test_no_limit_asks_for_no_group() -> None:
