@@ -18,6 +18,8 @@ lifecycle  which status follows which; `plan` decides when
 plan       (row, seen) -> decisions; pure
 hosts      (row, keys, parts) -> the host specs of a launch
 images     the image URIs whose environments a launch needs
+children   resources of other kinds that its launches make, in place of hosts
+adviser    who works out, beside the loop, what its plan asks
 takes_slots  hosts of jobs queue for the machine's slots; those of endpoints do not
 published  told after writes of rows of the kind, to show them to other processes
 """
@@ -32,6 +34,8 @@ from typing import Any
 from botocore.model import ServiceModel
 
 from clary.engine.call import Call, Handler, Parts
+from clary.engine.children import Children
+from clary.engine.consultations import Adviser
 from clary.model.errors import ApiError, ResourceInUse, ResourceNotFound, ValidationException
 from clary.model.kinds import Kind, infer_kind
 from clary.reconcile.decisions import Decision
@@ -70,6 +74,8 @@ class Resource:
     plan: Plan | None = None
     hosts: Hosts | None = None
     images: Callable[[Row], tuple[str, ...]] | None = None
+    children: Children | None = None
+    adviser: Adviser | None = None
     published: Callable[[Parts], None] | None = None
     takes_slots: bool = True
     overrides: dict[str, Handler] = field(default_factory=dict[str, Handler])

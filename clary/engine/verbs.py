@@ -25,8 +25,10 @@ def create(bound: BoundResource, call: Call, state: dict[str, Any] | None = None
         check(call)
     row = new_row(bound, call)
     row.state.update(state or {})
+    # A kind without a status has no transition to record: its row tells when it was made, and by whom.
+    happened = (transition("", row.status),) if row.status else ()
     try:
-        call.parts.store.rows.insert(row, transition("", row.status))
+        call.parts.store.rows.insert(row, *happened)
     except RowExists as problem:
         found = _same_request(bound, call, row)
         if found is None:
@@ -50,6 +52,7 @@ def new_row(bound: BoundResource, call: Call) -> Row:
     left_out = ("Tags", *IDEMPOTENCY_TOKENS)
     given = {m: as_kept(value) for m, value in call.input.items() if m not in left_out}
     token = next((call.input[one] for one in IDEMPOTENCY_TOKENS if one in call.input), "")
+    owner = call.principal.acts_for
     return Row(
         kind=bound.noun,
         name=name,
@@ -59,7 +62,11 @@ def new_row(bound: BoundResource, call: Call) -> Row:
         parent=parent,
         status=resource.lifecycle.initial,
         document={**resource.defaults, **given},
-        state={"created_by": call.principal.arn, **({"token": token} if token else {})},
+        state={
+            "created_by": call.principal.arn,
+            **({"token": token} if token else {}),
+            **({"owner": owner} if owner else {}),
+        },
         tags=call.input.get("Tags") or [],
         due=call.time if resource.plan is not None else None,
         created=call.time,

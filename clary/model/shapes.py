@@ -7,6 +7,7 @@ A validator is compiled once per shape; a valid request costs a few microseconds
 from __future__ import annotations
 
 import math
+import threading
 from collections.abc import Callable
 from typing import Any
 
@@ -24,6 +25,10 @@ class Validators:
 
     def __init__(self) -> None:
         self._checks: dict[str, Check] = {}
+        self._compiling: set[str] = set()
+        self._guard = (
+            threading.RLock()
+        )  # held by the thread that compiles, from the outermost shape on
 
     def validate(self, shape: Shape | None, value: Any) -> None:
         """Raise ValidationException counting every broken constraint; `value` is the parsed input."""
@@ -37,13 +42,21 @@ class Validators:
 
     def _check(self, shape: Shape) -> Check:
         check = self._checks.get(shape.name)
-        if check is None:
-            # The late look-up lets a recursive shape find itself.
-            self._checks[shape.name] = lambda value, path, found: self._checks[shape.name](
-                value, path, found
-            )
-            check = self._checks[shape.name] = self._compile(shape)
-        return check
+        if check is not None:
+            return check
+        with self._guard:
+            check = self._checks.get(shape.name)
+            if check is not None:
+                return check
+            if shape.name in self._compiling:
+                # The late look-up lets a recursive shape find itself.
+                return lambda value, path, found: self._checks[shape.name](value, path, found)
+            self._compiling.add(shape.name)
+            try:
+                check = self._checks[shape.name] = self._compile(shape)
+            finally:
+                self._compiling.discard(shape.name)
+            return check
 
     def _compile(self, shape: Shape) -> Check:
         if isinstance(shape, StructureShape):

@@ -8,14 +8,18 @@ from typing import Any
 
 @dataclass(frozen=True, slots=True)
 class Wait:
-    """Look again after `seconds` at the latest; a wake-up may come sooner."""
+    """Look again after `seconds` at the latest; a wake-up may come sooner, as when `slots` are free."""
 
     seconds: float
+    slots: int = 0
 
 
 @dataclass(frozen=True, slots=True)
 class Prepare:
-    """Have the environment of the resource's image built; asking again changes nothing."""
+    """Have made ready what the next step needs: the environment of an image, the answer to a question.
+
+    Asking again changes nothing.
+    """
 
 
 @dataclass(frozen=True, slots=True)

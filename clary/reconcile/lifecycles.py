@@ -43,11 +43,12 @@ JOB = Lifecycle(
 ENDPOINT = Lifecycle(
     "Creating",
     _table(
-        Creating="InService Failed",
+        # Deleting may follow any: what is stuck must be able to go.
+        Creating="InService Failed Deleting",
         InService="Updating SystemUpdating RollingBack Deleting OutOfService",
-        Updating="InService Failed RollingBack UpdateRollbackFailed",
-        SystemUpdating="InService",
-        RollingBack="InService UpdateRollbackFailed",
+        Updating="InService Failed RollingBack UpdateRollbackFailed Deleting",
+        SystemUpdating="InService Deleting",
+        RollingBack="InService UpdateRollbackFailed Deleting",
         OutOfService="Deleting",
         Failed="Deleting",
         UpdateRollbackFailed="Deleting",

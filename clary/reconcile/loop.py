@@ -37,6 +37,8 @@ from clary.store.rows import Event, Row, RowChanged, Rows
 log = logging.getLogger(__name__)
 
 LEASE_SECONDS = 60.0
+QUEUED_SECONDS = 10.0  # of a row that is called when it is its turn
+BUSY_SECONDS = 0.05
 LOOK_SECONDS_MAX = 10.0  # of a row with unfinished work, whatever its plan says
 BATCH_ROWS_MAX = 256
 BACKOFF_SECONDS = (0.2, 1.0, 5.0, 30.0)
@@ -53,6 +55,7 @@ class World(Protocol):
     def preparation(self, row: Row) -> Preparation: ...
     def slots(self) -> tuple[int, int]: ...  # all, and those not taken
     def reserve(self, row: Row, hosts: tuple[str, ...]) -> bool: ...
+    def waits(self, row: Row, slots: int) -> None: ...  # for so many slots; 0: not any more
     def prepare(self, row: Row) -> None: ...
     def launch(self, row: Row, hosts: tuple[str, ...]) -> None: ...
     def halt(self, row: Row, hosts: tuple[str, ...]) -> None: ...
@@ -61,6 +64,7 @@ class World(Protocol):
     def changed(
         self,
     ) -> Iterable[int]: ...  # ids of rows whose hosts wrote something since last asked
+    def patience(self) -> float: ...  # seconds in which `changed` should be asked again
     def written(self, row: Row) -> None: ...  # after a status or document changed
 
 
@@ -118,10 +122,12 @@ class Loop:
         with ThreadPoolExecutor(self._workers, thread_name_prefix="plan") as pool:
             while not self._closing.is_set():
                 self._hint.clear()
-                for row_id in self._ready():
-                    if self._take(row_id):
-                        pool.submit(self._look_and_release, row_id)
-                self._hint.wait(self._idle_seconds())
+                ready = [row_id for row_id in self._ready() if self._take(row_id)]
+                for row_id in ready:
+                    pool.submit(self._look_and_release, row_id)
+                # Rows that are being looked at give a hint when they are done.
+                idle = BUSY_SECONDS if ready else self._idle_seconds()
+                self._hint.wait(min(idle, self._world.patience()))
 
     def step(self) -> int:
         """Look once at every row that is due now, in this thread; return how many."""
@@ -171,6 +177,8 @@ class Loop:
             if isinstance(decision, Forget):
                 self._world.forget(row, decision.hosts)
         self._write(row, decisions, planned.lifecycle, now)
+        slots = max((one.slots for one in decisions if isinstance(one, Wait)), default=0)
+        self._world.waits(row, slots)
         self._checkpoint("written")
         for decision in decisions:
             self._act(row, decision)
@@ -181,7 +189,7 @@ class Loop:
         kept: list[Decision] = []
         for decision in decisions:
             if isinstance(decision, Launch) and not self._world.reserve(row, decision.hosts):
-                return [Wait(1.0)]
+                return [Wait(QUEUED_SECONDS, len(decision.hosts))]
             kept.append(decision)
         return kept
 

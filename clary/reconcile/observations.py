@@ -20,6 +20,7 @@ class Running:
     ready: bool = False  # a serving host passed its health check
     message: str = ""
     metrics: dict[str, tuple[float, float]] = field(default_factory=dict[str, tuple[float, float]])
+    facts: dict[str, Any] = field(default_factory=dict[str, Any])  # of a child resource
 
 
 @dataclass(frozen=True, slots=True)

@@ -31,6 +31,7 @@ class Verdict:
     )
     outputs: Mapping[str, Mapping[str, Any]] = field(default_factory=dict[str, Mapping[str, Any]])
     message: str = ""
+    internal: bool = False  # a failure that is not the user's: another attempt may do better
 
     @property
     def runtime_seconds(self) -> int:
@@ -39,15 +40,19 @@ class Verdict:
 
 def verdict_of(exits: Mapping[str, Exited], log_place: str) -> Verdict:
     """Join the outcomes of every host; a failure of one is the failure of all, and the first one names the reason."""
-    outcomes = [exits[host].outcome for host in sorted(exits)]
+    outcomes = [{**exits[host].outcome, "host": host} for host in sorted(exits, key=_number)]
     leader = outcomes[0]
     failed = sorted(
         (one for one in outcomes if one.get("result") in ("failure", "lost")),
         key=lambda one: float(one.get("ended") or 0.0),
     )
+    internal = bool(failed) and (
+        failed[0].get("result") == "lost" or failed[0].get("failure_source") == "internal"
+    )
     results = {str(one.get("result", "lost")) for one in outcomes}
     if failed:
-        result, reason = "failure", failure_reason(failed[0], log_place)
+        several = len(outcomes) > 1
+        result, reason = "failure", failure_reason(failed[0], log_place, names_host=several)
     elif "timeout" in results:
         result, reason = "timeout", ""
     elif "stopped" in results:
@@ -69,28 +74,71 @@ def verdict_of(exits: Mapping[str, Exited], log_place: str) -> Verdict:
         metrics=metrics,
         outputs=leader.get("outputs") or {},
         message=message[:1_024],
+        internal=internal,
     )
 
 
-def failure_reason(outcome: Mapping[str, Any], log_place: str) -> str:
+def failure_reason(outcome: Mapping[str, Any], log_place: str, *, names_host: bool = False) -> str:
     """FailureReason of one host's outcome, at most 1,024 characters."""
     text = str(outcome.get("failure") or "").strip()
     code = outcome.get("exit_code")
     told = text if code is None or "exit code:" in text else f"{text}, exit code: {code}"
     if outcome.get("result") == "lost":
-        reason = f"{_INTERNAL} The process that watched over the job ended without a trace. {text}"
-    elif outcome.get("out_of_memory"):
-        reason = f"{_OUT_OF_MEMORY} The job was ended by the memory limit of its instance. {text}"
+        where = f"host {outcome.get('host')} of the job" if names_host else "the job"
+        reason = f"{_INTERNAL} The process that watched over {where} ended without a trace. {text}"
+    elif outcome.get("out_of_memory") or _says_memory_error(outcome, text):
+        reason = _out_of_memory(outcome, text)
     elif outcome.get("failure_source") == "client":
         reason = text if text.startswith("ClientError:") else f"ClientError: {text}"
     elif outcome.get("failure_source") == "internal":
         reason = f"{_INTERNAL} {text}"
     elif outcome.get("signal"):
-        reason = f"AlgorithmError: {told} ({outcome['signal']})"
+        reason = f"AlgorithmError: {_with_signal(told, str(outcome['signal']))}"
     else:
         reason = f"AlgorithmError: {told}"
     reason = reason.strip()
     return reason if len(reason) > 300 else f"{reason}. Log: {log_place}"[:REASON_CHARACTERS_MAX]
+
+
+def _with_signal(text: str, signal: str) -> str:
+    named = text if signal in text else f"{text} ({signal})"
+    if signal != "SIGKILL":
+        return named
+    return f"{named}, which the system does as well when its memory runs out"
+
+
+def _says_memory_error(outcome: Mapping[str, Any], text: str) -> bool:
+    """Python says so in its last line; a script that left words of its own is quoted instead."""
+    lines = [line for line in outcome.get("log_tail") or () if line.strip()]
+    ended_badly = bool(outcome.get("exit_code")) and text.startswith(", exit code:")
+    return ended_badly and bool(lines) and lines[-1].startswith("MemoryError")
+
+
+def _out_of_memory(outcome: Mapping[str, Any], text: str) -> str:
+    """The verdict, the signal, and the last traceback: what a user needs to choose between code and instance."""
+    ended = outcome.get("signal") or f"exit code {outcome.get('exit_code')}"
+    if outcome.get("out_of_memory"):
+        verdict = f"The job was ended by the memory limit of its instance ({ended})."
+    else:
+        verdict = f"The script ran out of memory ({ended})."
+    told = "" if text.startswith(", exit code:") else text
+    traceback = _last_traceback(outcome.get("log_tail") or ())
+    room = REASON_CHARACTERS_MAX - len(_OUT_OF_MEMORY) - len(verdict) - len(told) - 3
+    if len(traceback) > room:
+        traceback = traceback[-max(room, 1) :]  # its end names the error
+    return f"{_OUT_OF_MEMORY} {verdict} {told} {traceback}"
+
+
+def _last_traceback(tail: Sequence[str]) -> str:
+    for index in range(len(tail) - 1, -1, -1):
+        if tail[index].startswith("Traceback (most recent call last)"):
+            return "\n".join(tail[index:])
+    return ""
+
+
+def _number(host: str) -> tuple[int, str]:
+    """`algo-10` comes after `algo-9`."""
+    return len(host), host
 
 
 def _times(outcomes: Sequence[Mapping[str, Any]], name: str) -> list[float]:

@@ -4,16 +4,18 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass, field
+from typing import Any
 
 from clary.reconcile.observations import Observation
 
 
 @dataclass(frozen=True, slots=True)
 class Preparation:
-    """How far the environment of an image is."""
+    """How far what the next step needs is: the environment of an image, or the answer to a question."""
 
     status: str  # "absent" | "building" | "ready" | "failed"
     message: str = ""  # the last line of progress, or why it failed and what to do
+    answer: Any = None
 
 
 READY = Preparation("ready")

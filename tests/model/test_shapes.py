@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from concurrent.futures import ThreadPoolExecutor
 from typing import Any
 
 import pytest
@@ -229,3 +230,15 @@ def test_the_services_words_for_a_name_that_is_too_long() -> None:
         f"2 validation errors detected: {where}Member must have length less than or equal to 63; "
         f"{where}Member must satisfy regular expression pattern: {pattern}"
     )
+
+
+def test_many_threads_may_ask_first_of_a_shape_that_refers_to_itself():
+    deep: dict[str, Any] = {"Leaf": "leaf"}
+    for _ in range(20):
+        deep = {"Leaf": "leaf", "Tree": deep}
+    shape = ShapeResolver(SHAPES).get_shape_by_name("Tree")
+    for _ in range(20):
+        validators = Validators()
+        with ThreadPoolExecutor(4) as pool:
+            asked = [pool.submit(validators.validate, shape, deep) for _ in range(8)]
+        assert [one.result() for one in asked] == [None] * 8

@@ -75,6 +75,9 @@ class SimulatedWorld:
     def reserve(self, row: Row, hosts: tuple[str, ...]) -> bool:
         return True
 
+    def waits(self, row: Row, slots: int) -> None:
+        """Every queued row is looked at again by the clock alone."""
+
     def prepare(self, row: Row) -> None:
         self.prepared = READY
 
@@ -102,6 +105,9 @@ class SimulatedWorld:
 
     def changed(self) -> Iterable[int]:
         return ()
+
+    def patience(self) -> float:
+        return 1.0
 
     def written(self, row: Row) -> None:
         """Nothing is published here."""

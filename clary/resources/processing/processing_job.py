@@ -102,6 +102,7 @@ def hosts(row: Row, keys: tuple[str, ...], parts: Parts) -> list[dict[str, Any]]
         stream=lambda host: f"{row.name}/{host}-{begun}",
         log_group=LOG_GROUP,
         seconds_max=document["StoppingCondition"]["MaxRuntimeInSeconds"],
+        instance_type=lambda _: document["ProcessingResources"]["ClusterConfig"]["InstanceType"],
         network_isolation=bool(network.get("EnableNetworkIsolation")),
         message_file="output/message",
     )

@@ -2,24 +2,36 @@
 
 from __future__ import annotations
 
-import json
+from collections.abc import Sequence
+from dataclasses import replace
 from typing import Any
 
-from clary.engine.call import Call, Parts
-from clary.engine.host_specs import Work, host_specs
+from clary.engine import verbs
+from clary.engine.call import Call
+from clary.engine.children import owner_in
+from clary.engine.naming import arn_of, find_row, name_in
+from clary.engine.projection import describe
 from clary.engine.quotas import require_instances
 from clary.engine.resource import Resource
-from clary.engine.s3_inputs import require_objects
 from clary.images.image import UnknownImage
 from clary.model.errors import ResourceInUse, ValidationException
-from clary.model.s3_uris import join_s3_uri
+from clary.reconcile.decisions import Decision, Vanish
 from clary.reconcile.jobs import JobPlan
 from clary.reconcile.lifecycles import JOB
-from clary.resources.training.training_job_form import LOG_GROUP, TrainingJobForm
-from clary.store.rows import Row
+from clary.reconcile.seen import Seen
+from clary.resources.training import channels, debug_rules, features, warm_pool
+from clary.resources.training.algorithm_use import algorithm_is_used_well, algorithm_of
+from clary.resources.training.file_systems import file_systems_are_known
+from clary.resources.training.restarts import TrainingRestarts
+from clary.resources.training.training_job_hosts import FORM, hosts, image_of, outputs
+from clary.store.rows import Row, RowChanged
 
 RUNTIME_SECONDS_DEFAULT = 86_400
-FORM = TrainingJobForm()
+RUNTIME_SECONDS_MAX = 28 * 86_400
+DELETING = "Deleting"
+# A job may be deleted while its hosts' files are still there: the loop removes these, then the row.
+LIFECYCLE = replace(JOB, transitions={**JOB.transitions, DELETING: frozenset[str]()})
+PLAN = JobPlan(FORM, TrainingRestarts(FORM))
 
 
 def algorithm_or_image_not_both(call: Call) -> None:
@@ -29,11 +41,6 @@ def algorithm_or_image_not_both(call: Call) -> None:
         raise ValidationException(
             "You must specify either AlgorithmName or TrainingImage in AlgorithmSpecification, "
             "but not both."
-        )
-    if "AlgorithmName" in named:
-        raise ValidationException(
-            "Training with an algorithm resource (AlgorithmName) is not built yet in this version "
-            "of Clary; give the TrainingImage."
         )
 
 
@@ -45,12 +52,29 @@ def instances_are_asked_for(call: Call) -> None:
         )
     if "StoppingCondition" not in call.input:
         call.input["StoppingCondition"] = {}
-    call.input["StoppingCondition"].setdefault("MaxRuntimeInSeconds", RUNTIME_SECONDS_DEFAULT)
+    condition = call.input["StoppingCondition"]
+    condition.setdefault("MaxRuntimeInSeconds", RUNTIME_SECONDS_DEFAULT)
+    if condition["MaxRuntimeInSeconds"] > RUNTIME_SECONDS_MAX:
+        raise ValidationException(
+            f"MaxRuntimeInSeconds must be at most {RUNTIME_SECONDS_MAX} (28 days), and is "
+            f"{condition['MaxRuntimeInSeconds']}."
+        )
 
 
 def instances_are_within_the_quota(call: Call) -> None:
     config = call.input["ResourceConfig"]
     groups = config.get("InstanceGroups") or [config]
+    if config.get("InstanceGroups") and (config.get("InstanceType") or config.get("InstanceCount")):
+        raise ValidationException(
+            "ResourceConfig must give either InstanceGroups, or InstanceType and InstanceCount, "
+            "but not both."
+        )
+    names = [group["InstanceGroupName"] for group in config.get("InstanceGroups") or []]
+    for name in names:
+        if names.count(name) > 1:
+            raise ValidationException(f"Duplicate InstanceGroupName '{name}' in InstanceGroups.")
+    total = sum(group.get("InstanceCount") or 1 for group in groups)
+    require_instances(groups[0]["InstanceType"], total, "training job")
     for group in groups:
         require_instances(group["InstanceType"], group.get("InstanceCount") or 1, "training job")
 
@@ -67,24 +91,11 @@ def spot_waits_long_enough(call: Call) -> None:
         )
 
 
-def channels_are_named_once(call: Call) -> None:
-    names = [channel["ChannelName"] for channel in call.input.get("InputDataConfig") or []]
-    for name in names:
-        if names.count(name) > 1:
-            raise ValidationException(f"Duplicate channel name '{name}' in InputDataConfig.")
-
-
-def input_objects_exist(call: Call) -> None:
-    """An input prefix without objects is refused when the job is made, as SageMaker does."""
-    for channel in call.input.get("InputDataConfig") or []:
-        source = channel["DataSource"].get("S3DataSource")
-        if source is not None:
-            require_objects(call, source["S3Uri"])
-
-
 def with_metric_definitions(call: Call) -> None:
-    """For built-in algorithms the service fills in the metrics; hyperparameters are checked with their schema."""
+    """For built-in algorithms the service fills in the metrics that they log."""
     specification = call.input["AlgorithmSpecification"]
+    if "TrainingImage" not in specification:
+        return  # an algorithm resource has definitions of its own
     try:
         image = call.parts.image(specification["TrainingImage"])
     except UnknownImage:
@@ -94,157 +105,6 @@ def with_metric_definitions(call: Call) -> None:
         specification["MetricDefinitions"] = [dict(one) for one in image.metric_definitions]
 
 
-def hosts(row: Row, keys: tuple[str, ...], parts: Parts) -> list[dict[str, Any]]:
-    document = row.document
-    specification = document["AlgorithmSpecification"]
-    image = parts.image(specification["TrainingImage"])
-    everyone = FORM.hosts(row)
-    checkpoints = document.get("CheckpointConfig")
-    begun = int(row.created)
-    work = Work(
-        role_arn=document["RoleArn"],
-        image=image,
-        argv=_argv(specification, image.commands["train"]),
-        environment={
-            "TRAINING_JOB_NAME": row.name,
-            "TRAINING_JOB_ARN": row.arn,
-            **document.get("Environment", {}),
-        },
-        hosts=everyone,
-        inputs=[
-            _input(channel, specification) for channel in document.get("InputDataConfig") or []
-        ],
-        outputs=_outputs(row),
-        files=lambda host: _files(row, host, everyone),
-        stream=lambda host: f"{row.name}/{host}-{begun}",
-        log_group=LOG_GROUP,
-        metrics=specification.get("MetricDefinitions") or [],
-        metric_namespace=LOG_GROUP,
-        metric_dimensions={"TrainingJobName": row.name},
-        checkpoints=_checkpoints(checkpoints) if checkpoints else None,
-        seconds_max=document["StoppingCondition"]["MaxRuntimeInSeconds"],
-        network_isolation=bool(document.get("EnableNetworkIsolation")),
-    )
-    return host_specs(row, keys, parts, work)
-
-
-def _argv(specification: dict[str, Any], train: Any) -> tuple[str, ...]:
-    """ContainerEntrypoint and ContainerArguments replace the image's entry point and its `train` as with Docker."""
-    entrypoint = specification.get("ContainerEntrypoint")
-    arguments = specification.get("ContainerArguments")
-    if entrypoint:
-        return (*entrypoint, *(arguments or ()))
-    return (
-        (*train.argv, *(arguments or ())) if train is not None else tuple(arguments or ("train",))
-    )
-
-
-def _input(channel: dict[str, Any], specification: dict[str, Any]) -> dict[str, Any]:
-    source = channel["DataSource"]["S3DataSource"]
-    return {
-        "name": channel["ChannelName"],
-        "uri": source["S3Uri"],
-        "type": source["S3DataType"],
-        "target": f"input/data/{channel['ChannelName']}",
-        "mode": channel.get("InputMode") or specification["TrainingInputMode"],
-        "distribution": source.get("S3DataDistributionType") or "FullyReplicated",
-        "compression": channel.get("CompressionType") or "None",
-        "unpack": False,
-        "record_wrapper": channel.get("RecordWrapperType") or "None",
-        "attributes": source.get("AttributeNames") or [],
-        "shuffle_seed": (channel.get("ShuffleConfig") or {}).get("Seed"),
-    }
-
-
-def _outputs(row: Row) -> list[dict[str, Any]]:
-    config = row.document["OutputDataConfig"]
-    folder = join_s3_uri(config["S3OutputPath"], row.name, "output")
-    loose = config.get("CompressionType") == "NONE"
-    key = config.get("KmsKeyId") or None
-    model = f"{folder}/model/" if loose else f"{folder}/model.tar.gz"
-    data = f"{folder}/data/" if loose else f"{folder}/output.tar.gz"
-    form = "tree" if loose else "tar.gz"
-    ended = ["success", "stopped"]
-    common = {"form": form, "when": "end", "kms_key_id": key}
-    return [
-        {**common, "name": "model", "source": "model", "uri": model, "on": ended, "required": True},
-        {
-            **common,
-            "name": "data",
-            "source": "output/data",
-            "uri": data,
-            "on": [*ended, "failure"],
-            "required": False,
-        },
-    ]
-
-
-def _checkpoints(config: dict[str, Any]) -> dict[str, str]:
-    return {"uri": config["S3Uri"], "path": config.get("LocalPath") or "/opt/ml/checkpoints"}
-
-
-def _files(row: Row, host: str, everyone: tuple[str, ...]) -> dict[str, str]:
-    document = row.document
-    config = document["ResourceConfig"]
-    channels = {
-        channel["ChannelName"]: _channel_config(channel, document["AlgorithmSpecification"])
-        for channel in document.get("InputDataConfig") or []
-    }
-    files = {
-        "hyperparameters": document.get("HyperParameters") or {},
-        "inputdataconfig": channels,
-        "resourceconfig": resource_config(config, host, everyone),
-    }
-    checkpoints = document.get("CheckpointConfig")
-    if checkpoints:
-        files["checkpointconfig"] = {"LocalPath": _checkpoints(checkpoints)["path"]}
-    return {f"input/config/{name}.json": json.dumps(value) for name, value in files.items()}
-
-
-def _channel_config(channel: dict[str, Any], specification: dict[str, Any]) -> dict[str, str]:
-    source = channel["DataSource"].get("S3DataSource") or {}
-    config = {
-        "TrainingInputMode": channel.get("InputMode") or specification["TrainingInputMode"],
-        "S3DistributionType": source.get("S3DataDistributionType") or "FullyReplicated",
-        "RecordWrapperType": channel.get("RecordWrapperType") or "None",
-    }
-    for member in ("ContentType", "CompressionType"):
-        if channel.get(member):
-            config[member] = channel[member]
-    return config
-
-
-def resource_config(config: dict[str, Any], host: str, everyone: tuple[str, ...]) -> dict[str, Any]:
-    """resourceconfig.json; several instance groups share the hosts in their order."""
-    groups = config.get("InstanceGroups") or [
-        {
-            "InstanceGroupName": "homogeneousCluster",
-            "InstanceType": config.get("InstanceType"),
-            "InstanceCount": len(everyone),
-        }
-    ]
-    left = list(everyone)
-    shown: list[dict[str, Any]] = []
-    for group in groups:
-        members, left = left[: group["InstanceCount"]], left[group["InstanceCount"] :]
-        shown.append(
-            {
-                "instance_group_name": group["InstanceGroupName"],
-                "instance_type": group["InstanceType"],
-                "hosts": members,
-            }
-        )
-    own = next(group for group in shown if host in group["hosts"])
-    return {
-        "current_host": host,
-        "current_instance_type": own["instance_type"],
-        "current_group_name": own["instance_group_name"],
-        "hosts": sorted(everyone),
-        "instance_groups": shown,
-        "network_interface_name": "lo",
-    }
-
-
 def _output_config(row: Row) -> dict[str, Any]:
     """The SDK's `attach` reads KmsKeyId without asking whether it is there."""
     return {"KmsKeyId": "", **row.document["OutputDataConfig"]}
@@ -252,26 +112,43 @@ def _output_config(row: Row) -> dict[str, Any]:
 
 def _model_artifacts(row: Row) -> dict[str, Any]:
     """Told from the start, as the place where the artifact will be."""
-    return row.document.get("ModelArtifacts") or {"S3ModelArtifacts": _outputs(row)[0]["uri"]}
+    return row.document.get("ModelArtifacts") or {"S3ModelArtifacts": outputs(row)[0]["uri"]}
+
+
+def plan(row: Row, seen: Seen) -> Sequence[Decision]:
+    return [Vanish()] if row.status == DELETING else PLAN(row, seen)
 
 
 training_job = Resource(
     "TrainingJob",
-    lifecycle=JOB,
+    lifecycle=LIFECYCLE,
     defaults={
         "SecondaryStatus": "Starting",
         "EnableNetworkIsolation": False,
         "EnableInterContainerTrafficEncryption": False,
         "EnableManagedSpotTraining": False,
     },
-    computed={"ModelArtifacts": _model_artifacts, "OutputDataConfig": _output_config},
+    computed={
+        "ModelArtifacts": _model_artifacts,
+        "OutputDataConfig": _output_config,
+        "TuningJobArn": owner_in("hyper-parameter-tuning-job"),
+    },
     admits=(
         algorithm_or_image_not_both,
         instances_are_asked_for,
         instances_are_within_the_quota,
         spot_waits_long_enough,
-        channels_are_named_once,
-        input_objects_exist,
+        features.features_are_built,
+        algorithm_is_used_well,
+        channels.channels_are_named_once,
+        channels.channels_make_sense,
+        file_systems_are_known,
+        channels.input_objects_exist,
+        warm_pool.pool_is_possible,
+        debug_rules.rules_are_named_once,
+        debug_rules.watched_paths_are_below_opt_ml,
+        debug_rules.profiler_is_configured_well,
+        debug_rules.with_rule_statuses,
         with_metric_definitions,
     ),
     filters={
@@ -287,8 +164,94 @@ training_job = Resource(
         "Training job names must be unique within an AWS account and region, and a training job "
         "with this name already exists ({arn})"
     ),
-    verbs=("Create", "Describe", "List", "Delete", "Stop"),
-    plan=JobPlan(FORM),
+    verbs=("Describe", "List", "Stop"),
+    plan=plan,
     hosts=hosts,
-    images=lambda row: (row.document["AlgorithmSpecification"]["TrainingImage"],),
+    images=lambda row: (image_of(row),),
 )
+
+
+@training_job.operation("CreateTrainingJob")
+def create_training_job(call: Call) -> dict[str, Any]:
+    bound = call.parts.bound("TrainingJob")
+    settings = call.parts.settings
+    state: dict[str, Any] = {}
+    if call.input.get("EnableManagedSpotTraining"):
+        state["spot_price"] = settings.spot_price
+        state["spot_interruption_seconds"] = settings.spot_interruption_seconds
+    state.update(algorithm_of(call))
+    keeps = bool((call.input.get("ResourceConfig") or {}).get("KeepAlivePeriodInSeconds"))
+    if keeps:
+        call.input["WarmPoolStatus"] = {"Status": "InUse"}
+    name = name_in(bound, call.input)
+    arn = arn_of(bound, call, "", name)
+    if call.parts.store.rows.by_arn(arn) is None:
+        asked = Row(bound.noun, name, arn, call.account, call.region, document=call.input)
+        state.update(warm_pool.take(call, asked))
+    answer = verbs.create(bound, call, state)
+    if keeps:
+        warm_pool.open_pool(call, find_row(bound, call))
+    return answer
+
+
+@training_job.operation("UpdateTrainingJob")
+def update_training_job(call: Call) -> dict[str, Any]:
+    """Only a job that runs, or its warm pool, has anything left to change."""
+    bound = call.parts.bound("TrainingJob")
+    resources = call.input.pop("ResourceConfig", None)
+    changes = verbs.update_members(bound, call.input)
+
+    def change(row: Row) -> None:
+        ended = bound.resource.lifecycle.is_terminal(row.status)
+        pool = (row.document.get("WarmPoolStatus") or {}).get("Status")
+        if ended and (resources is None or pool != "Available"):
+            raise ValidationException(
+                f"The request was rejected because the training job is in status {row.status}"
+                + (" and retains no warm pool." if resources is not None else ".")
+            )
+        if resources is not None:
+            warm_pool.change(row, resources["KeepAlivePeriodInSeconds"], call.time)
+        if not ended:
+            changes(row)
+        if "ProfilerConfig" in call.input or "ProfilerRuleConfigurations" in call.input:
+            debug_rules.profiler_statuses(row, call.time)
+
+    debug_rules.profiler_is_configured_well(call)
+    row = verbs.change_row(bound, call, change)
+    call.parts.wake()
+    return describe(bound, row, "Update")
+
+
+@training_job.operation("DeleteTrainingJob")
+def delete_training_job(call: Call) -> dict[str, Any]:
+    """Only an ended job goes, and not while it retains a warm pool."""
+    bound = call.parts.bound("TrainingJob")
+    for _ in range(verbs.ATTEMPTS_MAX):
+        row = find_row(bound, call)
+        if not bound.resource.lifecycle.is_terminal(row.status):
+            raise ResourceInUse(
+                f"The training job {row.name} cannot be deleted in status {row.status}: stop it "
+                "first, or wait until it has ended."
+            )
+        if (row.document.get("WarmPoolStatus") or {}).get("Status") == "Available":
+            raise ResourceInUse(
+                f"The training job {row.name} retains a warm pool: release it first with "
+                "UpdateTrainingJob and a KeepAlivePeriodInSeconds of 0."
+            )
+        try:
+            _remove(call, row)
+        except RowChanged:
+            continue  # the loop wrote first
+        return {}
+    raise ResourceInUse("The training job is being changed; try again.")
+
+
+def _remove(call: Call, row: Row) -> None:
+    rows = call.parts.store.rows
+    gone = verbs.transition(row.status, "Deleted")
+    if not row.state.get("hosts"):
+        rows.delete(row, gone)
+        return
+    before, row.status, row.due = row.status, DELETING, call.time
+    rows.update(row, verbs.transition(before, DELETING))
+    call.parts.wake()

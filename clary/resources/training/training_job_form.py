@@ -2,10 +2,13 @@
 
 from __future__ import annotations
 
+import math
+from collections.abc import Mapping
 from typing import Any
 
 from clary.reconcile.observations import Running
 from clary.reconcile.outcomes import Verdict
+from clary.resources.training import debug_rules, warm_pool
 from clary.store.rows import Row
 
 LOG_GROUP = "/aws/sagemaker/TrainingJobs"
@@ -21,6 +24,15 @@ MESSAGES = {
     "Stopping": "Stopping the training job",
     "Stopped": "Training job stopped",
     "MaxRuntimeExceeded": "Training job runtime exceeded MaxRuntimeInSeconds provided",
+    "MaxWaitTimeExceeded": "Training job wait time exceeded MaxWaitTimeInSeconds provided",
+}
+# How a job that Clary itself stopped tells it: the secondary status, and its message.
+ENDED_AS = {
+    "MaxWaitTimeExceeded": ("MaxWaitTimeExceeded", MESSAGES["MaxWaitTimeExceeded"]),
+    "MaxPendingTimeExceeded": (
+        "Stopped",
+        "Training job pending time exceeded MaxPendingTimeInSeconds provided",
+    ),
 }
 
 
@@ -36,19 +48,19 @@ class TrainingJobForm:
 
     def waiting(self, row: Row, now: float, message: str) -> dict[str, Any]:
         status = "Pending" if message.startswith("Waiting for capacity") else "Starting"
-        return self._moved(row, [(status, now)], message)
+        return self.moved(row, [(status, now)], message)
 
     def progress(self, row: Row, running: Running) -> dict[str, Any]:
-        fields = self._moved(row, [*running.phases], "")
+        fields = self.moved(row, [*running.phases], "")
         if running.metrics:
             fields["FinalMetricDataList"] = _metrics(running.metrics)
         started = [at for phase, at in running.phases if phase == "Downloading"]
-        if started:
+        if started and "TrainingStartTime" not in row.document:
             fields["TrainingStartTime"] = started[0]
         return fields
 
     def stopping(self, row: Row, now: float) -> dict[str, Any]:
-        return self._moved(row, [("Stopping", now)], "")
+        return self.moved(row, [("Stopping", now)], "")
 
     def ended(self, row: Row, verdict: Verdict) -> dict[str, Any]:
         last = {
@@ -57,25 +69,57 @@ class TrainingJobForm:
             "stopped": "Stopped",
             "timeout": "MaxRuntimeExceeded",
         }[verdict.result]
-        fields = self._moved(row, [*verdict.phases, (last, verdict.ended)], "")
+        text, ended_as = "", row.state.get("ended_as")
+        if last == "Stopped" and ended_as:
+            last, text = ENDED_AS[ended_as]
+        fields = self.moved(row, [*verdict.phases], "")
+        fields = self.moved(row, [(last, verdict.ended)], text, fields)
         fields["SecondaryStatusTransitions"][-1]["EndTime"] = verdict.ended
         if verdict.reason:
-            fields["FailureReason"] = verdict.reason
-        if verdict.started:
-            fields["TrainingStartTime"] = verdict.started
-            fields["TrainingEndTime"] = verdict.ended
-            fields["TrainingTimeInSeconds"] = verdict.runtime_seconds
-            fields["BillableTimeInSeconds"] = verdict.runtime_seconds
+            fields["FailureReason"] = self._reason(row, verdict)
+        fields.update(self._times(row, verdict))
         if verdict.metrics:
             fields["FinalMetricDataList"] = _metrics(verdict.metrics)
         model = verdict.outputs.get("model")
         if model:
             fields["ModelArtifacts"] = {"S3ModelArtifacts": model["uri"]}
+        fields.update(debug_rules.after_the_end(row, verdict))
+        fields.update(warm_pool.after_the_end(row, verdict))
         return fields
 
-    def _moved(self, row: Row, phases: list[tuple[str, float]], message: str) -> dict[str, Any]:
+    def _reason(self, row: Row, verdict: Verdict) -> str:
+        retries = int(row.state.get("retries") or 0)
+        told = f" The job was retried {retries} times." if retries else ""
+        return f"{verdict.reason[: 1_024 - len(told)]}{told}"
+
+    def _times(self, row: Row, verdict: Verdict) -> dict[str, Any]:
+        """TrainingTimeInSeconds adds up all attempts; the waits between them cost nothing."""
+        before = float(row.state.get("seconds_spent") or 0.0)
+        if not verdict.started and not before:
+            return {}
+        seconds = max(1, math.ceil(before + self.attempt_seconds(verdict)))
+        share = float(row.state.get("spot_price") or 1.0)
+        spot = row.document.get("EnableManagedSpotTraining")
+        return {
+            "TrainingStartTime": row.document.get("TrainingStartTime") or verdict.started,
+            "TrainingEndTime": verdict.ended,
+            "TrainingTimeInSeconds": seconds,
+            "BillableTimeInSeconds": max(1, math.ceil(seconds * share)) if spot else seconds,
+        }
+
+    def attempt_seconds(self, verdict: Verdict) -> float:
+        return max(0.0, verdict.ended - verdict.started) if verdict.started else 0.0
+
+    def moved(
+        self,
+        row: Row,
+        phases: list[tuple[str, float]],
+        message: str,
+        fields: Mapping[str, Any] | None = None,
+    ) -> dict[str, Any]:
         """Append the phases that are new; each transition ends where the next begins."""
-        transitions = [dict(one) for one in row.document.get("SecondaryStatusTransitions", [])]
+        known = (fields or row.document).get("SecondaryStatusTransitions", [])
+        transitions = [dict(one) for one in known]
         seen = {(one["Status"], one["StartTime"]) for one in transitions}
         for status, at in phases:
             text = message or MESSAGES.get(status, status)
