@@ -38,6 +38,11 @@ def test_processors_run_scripts_and_source_folders(journey):
         assert f"means of 30 columns and 455 rows with {digits} digits" in told
 
 
+def test_a_tuner_searches_analyses_attaches_and_starts_warm(journey):
+    told = journey("sagemaker_v2", "v2_tuning.py")
+    assert re.search(r"^best sagemaker-scikit-lea-\d{6}-\d{4}-00\d-[0-9a-f]{8}$", told, re.M), told
+
+
 def accuracy(told: str, words: str) -> float:
     found = re.search(rf"^{words} ([0-9.]+)$", told, re.M)
     assert found, told
