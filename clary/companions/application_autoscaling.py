@@ -34,7 +34,8 @@ from clary.store.rows import Row, RowChanged
 log = logging.getLogger(__name__)
 
 ATTEMPTS_MAX = 5
-READ_SECONDS = 15 * 60  # how far back the newest value of a metric may lie
+# How far back the newest value of a metric may lie: as far as the longest alarm of target tracking looks.
+READ_SECONDS = 20 * 60
 
 
 def scale_all(parts: Parts, now: float) -> int:
@@ -123,10 +124,15 @@ class Scaling:
         config = row.document["StepScalingPolicyConfiguration"]
         alarms = self._alarms({"ActionPrefix": row.arn, "StateValue": "ALARM"})
         return [
-            Stepping(row.name, config, one["AlarmName"], one["Threshold"], self._newest(one))
+            Stepping(row.name, config, one["AlarmName"], one["Threshold"], self._breaching(one))
             for one in alarms
-            if one.get("ActionsEnabled", True)
+            if one.get("ActionsEnabled", True) and row.arn in one["AlarmActions"]
         ]
+
+    def _breaching(self, alarm: dict[str, Any]) -> float:
+        """What an alarm alarms of; one that SetAlarmState or missing data set off is at its threshold."""
+        value = self._newest(alarm)
+        return float(alarm["Threshold"]) if value is None else value
 
     def _alarms(self, request: dict[str, Any]) -> list[dict[str, Any]]:
         return self._cloudwatch("DescribeAlarms", request).get("MetricAlarms", [])

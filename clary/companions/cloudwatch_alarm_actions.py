@@ -17,6 +17,7 @@ from clary.store.rows import Row
 
 log = logging.getLogger(__name__)
 
+SCALING_POLICY = "application-autoscaling:ScalingPolicy"
 _ACTIONS_OF = {
     "ALARM": "AlarmActions",
     "OK": "OKActions",
@@ -82,9 +83,19 @@ def _invoke(parts: Parts, alarm: Row, arn: str, old: dict[str, Any]) -> None:
     parts.call("lambda", "Invoke", request, principal=principal, region=arn.split(":")[3])
 
 
+def _scale(parts: Parts, alarm: Row, arn: str, old: dict[str, Any]) -> None:
+    """Application Auto Scaling reads the alarms of its policies by itself, every few seconds for as long as they are
+    in ALARM; here a policy that is gone is told in the history instead of nothing ever happening.
+    """
+    policy = parts.store.rows.by_arn(arn)
+    if policy is None or policy.kind != SCALING_POLICY:
+        raise ApiError(f"No scaling policy found with the ARN {arn}.", code="ValidationError")
+
+
 _CALLS: dict[str, Callable[[Parts, Row, str, dict[str, Any]], None]] = {
     "sns": _publish,
     "lambda": _invoke,
+    "autoscaling": _scale,
 }
 
 

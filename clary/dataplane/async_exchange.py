@@ -10,11 +10,21 @@ from typing import IO, BinaryIO
 
 import httptools
 
-from clary.dataplane.upstream import AnswerOverdue, CannotConnect, ConnectionLost, Headers
+from clary.dataplane.upstream import (
+    AnswerOverdue,
+    CannotConnect,
+    ConnectionLost,
+    Headers,
+    UpstreamFailure,
+)
 
 BLOCK_BYTES = 1 << 20
 ANSWER_BYTES_MAX = 1 << 30
 CONNECT_SECONDS = 2.0
+
+
+class NotKept(UpstreamFailure):
+    """The answer came, and this machine had no place for it."""
 
 
 class Reply:
@@ -43,7 +53,10 @@ class Reply:
         if pieces:
             if self.size > ANSWER_BYTES_MAX:
                 raise ConnectionLost(f"the answer is longer than {ANSWER_BYTES_MAX} bytes")
-            await asyncio.to_thread(self.file.writelines, pieces)
+            try:
+                await asyncio.to_thread(self.file.writelines, pieces)
+            except OSError as problem:
+                raise NotKept(f"the answer could not be kept: {problem}") from problem
 
     def end(self) -> None:
         """The connection ended; for an answer without a length that is its end."""

@@ -23,10 +23,13 @@ from clary.dataplane.answers import Headers, Send, send_whole
 from clary.dataplane.async_queue import TELLING, AsyncQueue, queue_folder, queue_folders
 from clary.dataplane.async_requests import AsyncRequest, notification, parse_request
 from clary.dataplane.async_runs import ObjectStore, Outcome, Run
-from clary.dataplane.async_topics import Roles, Topics
+from clary.dataplane.async_topics import Topics
+from clary.dataplane.invocation_errors import validation_error
 from clary.dataplane.invocation_metrics import InvocationMetrics
 from clary.dataplane.request_ids import unique_id
+from clary.dataplane.role_calls import Roles
 from clary.dataplane.routes import EndpointRoute, Instance, RoutingTable, Variant
+from clary.dataplane.serial_containers import DIRECT
 from clary.dataplane.upstream import CannotConnect, UpstreamFailure
 from clary.model.errors import ApiError, ServiceUnavailable, ThrottlingException
 from clary.wire.http import Request
@@ -38,6 +41,8 @@ RESCAN_SECONDS = 30.0  # for what another process of the door put into a queue
 GAUGE_SECONDS = 10.0
 GONE_SECONDS = 60.0  # an endpoint must be absent so long before its queue is dropped
 PAUSE_SECONDS = 1.0  # after an instance could not be reached
+FULL_PAUSE_SECONDS = 10.0  # after the disk of the home refused
+ENDING_SECONDS = 1.0  # that runs have to end by themselves when the door stops
 BACKLOG_MAX = 100_000  # of one endpoint
 RUNS_MAX = 1_000  # at once, of all endpoints
 EXPIRED_SCAN_MAX = 100  # requests looked at in one go for having waited too long
@@ -92,6 +97,7 @@ class AsyncInvocations:
         """Answer 202 once the request is on the disk."""
         if self.store is None:
             raise ServiceUnavailable("This door serves no objects, which results would go to.")
+        _refuse_unfit(route)
         asked = parse_request(route, request, time.time())
         backlog = self._backlog((route.region, route.name.lower(), route.id))
         if len(backlog.waiting) >= BACKLOG_MAX:
@@ -149,6 +155,8 @@ class AsyncInvocations:
                     self._start(backlog)
                 await self._keep_house()
         finally:
+            if self._tasks:  # what is about to end need not be done again
+                await asyncio.wait(list(self._tasks), timeout=ENDING_SECONDS)
             for task in list(self._tasks):
                 task.cancel()
             await asyncio.gather(*self._tasks, return_exceptions=True)
@@ -226,11 +234,16 @@ class AsyncInvocations:
                 outcome = await run.on(instance)
                 await self._settle(backlog, route, variant, name, request, outcome)
             backlog.names.discard(name)
-        except (CannotConnect, asyncio.CancelledError) as problem:
-            # Nothing came of it that anyone could have seen: it waits in its old place.
+        except (CannotConnect, OSError, asyncio.CancelledError) as problem:
+            # Nothing came of it that anyone could have seen, or what came could not be kept: it
+            # waits in its old place.
             backlog.queue.give_back(name)
             backlog.waiting.appendleft(name)
-            backlog.paused_until = time.monotonic() + PAUSE_SECONDS
+            pause = PAUSE_SECONDS
+            if isinstance(problem, OSError):
+                log.error("an asynchronous request is tried again: %s. Is the disk full?", problem)
+                pause = FULL_PAUSE_SECONDS
+            backlog.paused_until = time.monotonic() + pause
             if isinstance(problem, asyncio.CancelledError):
                 raise
         finally:
@@ -353,17 +366,36 @@ class AsyncInvocations:
             backlog.names.discard(name)
 
 
+def _refuse_unfit(route: EndpointRoute) -> None:
+    """What SageMaker runs only for callers who wait for the answer."""
+    if route.components is not None:
+        what = "inference components"
+    elif any(variant.multi_model is not None for variant in route.variants):
+        what = "several models"
+    elif any(variant.execution == DIRECT for variant in route.variants):
+        what = "containers in Direct mode"
+    else:
+        return
+    raise validation_error(
+        f"Endpoint {route.name} hosts {what}, of which InvokeEndpointAsync can name none."
+    )
+
+
 def _free(route: EndpointRoute, backlog: Backlog) -> tuple[Variant, Instance] | None:
-    """The instance with the fewest requests running, if it may run one more."""
+    """The instance with the fewest requests running for its weight, if it may run one more."""
     settings = route.inference
     limit = settings.concurrent_per_instance if settings else 1
+    weighted = any(variant.weight > 0 and variant.instances for variant in route.variants)
     best: tuple[Variant, Instance] | None = None
-    fewest = limit
+    fewest = float("inf")
     for variant in route.variants:
+        if weighted and not variant.weight:
+            continue
         for instance in variant.instances:
             count = backlog.running.get(instance.socket, 0)
-            if count < fewest:
-                best, fewest = (variant, instance), count
+            share = (count + 1) / (variant.weight or 1.0)
+            if count < limit and share < fewest:
+                best, fewest = (variant, instance), share
     return best
 
 

@@ -5,16 +5,17 @@ from __future__ import annotations
 import asyncio
 import io
 import logging
+import shutil
 import tempfile
 import time
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
-from typing import IO, Any, BinaryIO, Protocol
+from typing import IO, Any, BinaryIO, Protocol, cast
 
-from clary.dataplane.async_exchange import Reply, exchange
+from clary.dataplane.async_exchange import NotKept, Reply, exchange
 from clary.dataplane.async_requests import ATTEMPTS_MAX, AsyncRequest
-from clary.dataplane.async_topics import Roles
+from clary.dataplane.role_calls import Roles
 from clary.dataplane.routes import EndpointRoute, Instance
 from clary.dataplane.upstream import AnswerOverdue, CannotConnect, ConnectionLost
 from clary.model.errors import ApiError
@@ -87,9 +88,6 @@ class Run:
             self._check(waited)
             with tempfile.SpooledTemporaryFile(IN_MEMORY_BYTES, dir=str(self.scratch)) as file:
                 reply = await self._ask(instance, file)
-                if not 200 <= reply.status < 300:
-                    self._observe("InvocationFailures", "None", 1)
-                    raise await self._refused(reply, file)
                 await self._store(self.request.output, file, reply)
                 response = await asyncio.to_thread(_embedded, file, reply.size)
         except Failed as problem:
@@ -120,31 +118,59 @@ class Run:
             raise Failed(f"The request was started {ATTEMPTS_MAX} times and never ended.")
 
     async def _ask(self, instance: Instance, file: IO[bytes]) -> Reply:
+        """What the container answers, or the last of a pipeline's; the answer is in `file`."""
+        servers = instance.containers or (("primary", instance),)
         payload, size = await self._payload()
+        reply = Reply(file)
+        headers = dict(self.request.headers)
+        accept = headers.pop("accept", "")
         started = time.perf_counter()
+        deadline = started + self.request.timeout_seconds
         try:
-            reply = await exchange(
-                instance.socket,
-                self.request.headers,
-                payload,
-                size,
-                file,
-                seconds=self.request.timeout_seconds,
-            )
-        except CannotConnect:
-            raise
-        except AnswerOverdue as problem:
-            self._observe("InvocationFailures", "None", 1)
-            text = f"The invocation timed out after {self.request.timeout_seconds} seconds."
-            raise Failed(text) from problem
-        except ConnectionLost as problem:
-            self._observe("InvocationFailures", "None", 1)
-            text = "The connection to container primary closed before it had answered."
-            raise Failed(text) from problem
+            for at, (name, server) in enumerate(servers):
+                if at:
+                    # What one container answered is the next one's request.
+                    payload.close()
+                    payload = await asyncio.to_thread(_copied, file, str(self.scratch))
+                if at + 1 == len(servers) and accept:
+                    headers["accept"] = accept
+                left = deadline - time.perf_counter()
+                reply = await self._exchange(name, server, headers, (payload, size), file, left)
+                if not 200 <= reply.status < 300:
+                    self._observe("InvocationFailures", "None", 1)
+                    raise await _refused(name, reply, file)
+                size = reply.size
+                headers.pop("content-type", None)
+                if kind := reply.content_type():
+                    headers["content-type"] = kind
         finally:
             payload.close()
         self._observe("ModelLatency", "Microseconds", (time.perf_counter() - started) * 1e6)
         return reply
+
+    async def _exchange(
+        self,
+        name: str,
+        server: Instance,
+        headers: Mapping[str, str],
+        payload: tuple[BinaryIO, int],
+        file: IO[bytes],
+        seconds: float,
+    ) -> Reply:
+        try:
+            return await exchange(server.socket, headers, *payload, file, seconds=seconds)
+        except CannotConnect:
+            raise
+        except AnswerOverdue as problem:
+            timeout = self.request.timeout_seconds
+            text, cause = f"The invocation timed out after {timeout} seconds.", problem
+        except NotKept as problem:
+            text, cause = f"The response of container {name} is lost: {problem}", problem
+        except ConnectionLost as problem:
+            text = f"The connection to container {name} closed before it had answered."
+            cause = problem
+        self._observe("InvocationFailures", "None", 1)
+        raise Failed(text) from cause
 
     async def _payload(self) -> tuple[BinaryIO, int]:
         if not self.request.input:
@@ -171,19 +197,6 @@ class Run:
             raise ApiError(text, code="ValidationError", status=400)
         file = self.store.open(bucket, key)  # raises NoSuchKey
         return file, info.size if info is not None else 0
-
-    async def _refused(self, reply: Reply, file: IO[bytes]) -> Failed:
-        """The container's own words, whole in the failure object and shortened in the reason."""
-
-        def content() -> bytes:
-            file.seek(0)
-            return file.read(IN_MEMORY_BYTES)
-
-        body = await asyncio.to_thread(content)
-        kind = "client" if 400 <= reply.status < 500 else "server"
-        text = body[:REASON_BYTES_MAX].decode("utf-8", "replace")
-        reason = f'Received {kind} error ({reply.status}) from primary with message "{text}".'
-        return Failed(reason, body, reply.content_type() or "text/plain")
 
     async def _store(self, place: str, file: IO[bytes], reply: Reply) -> None:
         started = time.perf_counter()
@@ -227,6 +240,31 @@ class Run:
         if not self.roles.permits(self.route.role, action, resource):
             text = f"{self.route.role} is not authorized to perform: {action} on {resource}"
             raise ApiError(text, code="AccessDenied", status=403)
+
+
+async def _refused(name: str, reply: Reply, file: IO[bytes]) -> Failed:
+    """The container's own words, whole in the failure object and shortened in the reason."""
+
+    def content() -> bytes:
+        file.seek(0)
+        return file.read(IN_MEMORY_BYTES)
+
+    body = await asyncio.to_thread(content)
+    kind = "client" if 400 <= reply.status < 500 else "server"
+    text = body[:REASON_BYTES_MAX].decode("utf-8", "replace")
+    reason = f'Received {kind} error ({reply.status}) from {name} with message "{text}".'
+    return Failed(reason, body, reply.content_type() or "text/plain")
+
+
+def _copied(file: IO[bytes], scratch: str) -> BinaryIO:
+    """The content of a file in a file of its own; the first is left empty."""
+    copy = tempfile.SpooledTemporaryFile(IN_MEMORY_BYTES, dir=scratch)  # noqa: SIM115
+    file.seek(0)
+    shutil.copyfileobj(file, copy, IN_MEMORY_BYTES)
+    copy.seek(0)
+    file.seek(0)
+    file.truncate()
+    return cast(BinaryIO, copy)
 
 
 def _embedded(file: IO[bytes], size: int) -> bytes | None:

@@ -1,11 +1,13 @@
-"""Data capture: invocations kept in memory for moments, then written to S3 as files of JSON lines.
+"""What passes through endpoints with data capture, on its way into objects of JSON lines.
 
-    offer ── sample ── waiting lines of a variant ── every few seconds, or many, or large ──▶ one object
+    offer ── sample ── records ── lines, many at a time ── every few seconds, or many, or large ──▶ one object
 
 An invocation is answered before it is captured and never fails by it: where the memory set aside is
-full or the store refuses, records are dropped, counted and logged. Lines are made on the event loop,
-which costs microseconds; a thread would hold it up for longer, whenever the machine is busy and the
-thread is put aside while it has the interpreter. Only what is large is left to the thread.
+full or the store refuses, records are dropped, counted and, once until it goes well again, told to the
+endpoint's log. Lines are made on the event loop, some dozens in one go, which costs two microseconds
+each; a thread would hold the loop up for longer, whenever the machine is busy and the thread is put
+aside while it has the interpreter. Only what is large is left to the thread. A door that is killed
+loses what waits: the last few seconds.
 """
 
 from __future__ import annotations
@@ -15,6 +17,7 @@ import logging
 import random
 import threading
 import time
+from collections import deque
 from collections.abc import Callable, Mapping
 from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass, field
@@ -34,7 +37,9 @@ FLUSH_RECORDS = 10_000
 WAITING_BYTES_MAX = 96 * 1024 * 1024  # of all variants together, those being written included
 RECORD_OVERHEAD_BYTES = 512
 LINE_BYTES_MAX = 64 * 1024  # longer ones are made by the thread
-REPORT_SECONDS = 10.0
+RECORDS_AT_ONCE = 64  # lines made in one go
+STREAM = "data-capture"  # of an endpoint's log group
+NOTICES_MAX = 1000
 
 
 class Store(Protocol):
@@ -50,17 +55,33 @@ class Store(Protocol):
     ) -> object: ...
 
 
+class Journal(Protocol):
+    """Where the owner of an endpoint reads what went wrong; called on the event loop."""
+
+    def write(self, route: EndpointRoute, stream: str, message: str) -> None: ...
+    async def close(self) -> None: ...
+
+
 @dataclass(slots=True)
 class _Batch:
     """What waits of one variant, under one configuration."""
 
-    endpoint: str
+    route: EndpointRoute
     variant: str
     settings: CaptureSettings
     since: float
     lines: Lines
-    records: list[tuple[float, bytes | Record]] = field(default_factory=list[Any])
+    raw: list[Record] = field(default_factory=list[Record])
+    kept: list[tuple[float, bytes | Record]] = field(default_factory=list[Any])
     size: int = 0
+
+    def make_lines(self) -> None:
+        """Of all that is raw, but for what is large."""
+        line = self.lines.line
+        for record in self.raw:
+            large = len(record[1] or b"") + len(record[3] or b"") > LINE_BYTES_MAX
+            self.kept.append((record[0], record if large else line(record)))
+        self.raw.clear()
 
 
 class Captures:
@@ -69,6 +90,7 @@ class Captures:
     def __init__(
         self,
         store: Store | None,
+        journal: Journal | None = None,
         *,
         chance: Callable[[], float] = random.random,
         clock: Callable[[], float] = time.time,
@@ -76,6 +98,7 @@ class Captures:
     ) -> None:
         """Without a store, as where the door serves no objects, every record is dropped."""
         self._store = store
+        self._journal = journal
         self._chance = chance
         self._clock = clock
         self.flush_seconds = flush_seconds
@@ -85,7 +108,9 @@ class Captures:
         self._writer = ThreadPoolExecutor(1, thread_name_prefix="capture")
         self.captured = 0
         self.dropped = 0
-        self._dropped_told = 0
+        # Of endpoints whose records cannot be written: how many were lost so far.
+        self._failing: dict[str, int] = {}
+        self._notices: deque[tuple[EndpointRoute, str]] = deque(maxlen=NOTICES_MAX)
 
     def offer(
         self,
@@ -105,41 +130,34 @@ class Captures:
             return
         size = len(body) + len(answer) + RECORD_OVERHEAD_BYTES
         if self._store is None or self._waiting_bytes + size > WAITING_BYTES_MAX:
-            with self._guard:
-                self.dropped += 1
+            self._lost(route, 1, "waits for the object store, and there is no memory for more")
             return
         key = (id(settings), variant)  # the batch keeps the settings, so that no others get its id
         batch = self._batches.get(key)
         now = self._clock()
         if batch is None:
-            batch = _Batch(route.name, variant, settings, now, Lines(settings))
+            batch = _Batch(route, variant, settings, now, Lines(settings))
             self._batches[key] = batch
         given = body if settings.input else None
         told = answer if settings.output else None
-        record: bytes | Record
-        if size > LINE_BYTES_MAX:
-            record = Record(now, given, headers, told, head.headers)
-        else:
-            record = batch.lines.line_of(now, given, headers, told, head.headers)
-        batch.records.append((now, record))
+        batch.raw.append((now, given, headers, told, head.headers))
         batch.size += size
         with self._guard:
             self._waiting_bytes += size
-        if batch.size >= FLUSH_BYTES or len(batch.records) >= FLUSH_RECORDS:
-            self._hand_over(key)
+        if len(batch.raw) >= RECORDS_AT_ONCE or batch.size >= FLUSH_BYTES:
+            batch.make_lines()
+            if batch.size >= FLUSH_BYTES or len(batch.kept) >= FLUSH_RECORDS:
+                self._hand_over(key)
 
     async def flush_for_ever(self) -> None:
         """Write what waits long enough, until cancelled."""
-        told = self._clock()
         while True:
             await asyncio.sleep(self.flush_seconds / 4)
             now = self._clock()
             for key, batch in list(self._batches.items()):
                 if now - batch.since >= self.flush_seconds:
                     self._hand_over(key)
-            if now - told >= REPORT_SECONDS:
-                told = now
-                self._report()
+            self._tell()
 
     async def close(self) -> None:
         """Write everything that waits, and wait until it is written."""
@@ -147,15 +165,20 @@ class Captures:
             self._hand_over(key)
         self._store = None  # what comes now comes too late
         await asyncio.to_thread(self._writer.shutdown)
-        self._report()
+        self._tell()
+        if self._journal is not None:
+            await self._journal.close()
 
-    def _report(self) -> None:
-        if self.dropped > self._dropped_told:
-            count, self._dropped_told = self.dropped - self._dropped_told, self.dropped
-            log.warning("%d captured invocations were dropped: they could not be kept", count)
+    def _tell(self) -> None:
+        while self._notices:
+            route, message = self._notices.popleft()
+            log.warning("endpoint %s: %s", route.name, message)
+            if self._journal is not None:
+                self._journal.write(route, STREAM, message)
 
     def _hand_over(self, key: tuple[int, str]) -> None:
         batch = self._batches.pop(key)
+        batch.make_lines()
         if self._store is not None:
             self._writer.submit(self._write, self._store, batch).add_done_callback(_ended)
 
@@ -163,7 +186,7 @@ class Captures:
         """Run in the thread: one object for each hour that the records are of."""
         try:
             hours: dict[int, list[tuple[float, bytes | Record]]] = {}
-            for one in batch.records:
+            for one in batch.kept:
                 hours.setdefault(int(one[0] // 3600), []).append(one)
             for records in hours.values():
                 self._put(store, batch, records)
@@ -174,28 +197,34 @@ class Captures:
     def _put(
         self, store: Store, batch: _Batch, records: list[tuple[float, bytes | Record]]
     ) -> None:
-        settings = batch.settings
-        place = object_key(settings.prefix, batch.endpoint, batch.variant, records[0][0])
+        settings, route = batch.settings, batch.route
+        place = object_key(settings.prefix, route.name, batch.variant, records[0][0])
+        line = batch.lines.line
         try:
-            lines = batch.lines
-            content = b"".join(
-                [one if isinstance(one, bytes) else lines.line(one) for _, one in records]
-            )
+            content = b"".join([one if isinstance(one, bytes) else line(one) for _, one in records])
             store.put(settings.bucket, place, content, "application/json")
         except (ApiError, OSError) as problem:
-            with self._guard:
-                self.dropped += len(records)
-            log.error(
-                "%d captured invocations of endpoint %s could not be written to s3://%s/%s: %s",
-                len(records),
-                batch.endpoint,
-                settings.bucket,
-                place,
-                problem,
-            )
+            where = f"s3://{settings.bucket}/{place}"
+            self._lost(route, len(records), f"could not be written to {where}: {problem}")
         else:
             with self._guard:
                 self.captured += len(records)
+                lost = self._failing.pop(route.arn, 0)
+            if lost:
+                self._notices.append(
+                    (route, f"Data capture goes on; {lost} records were lost meanwhile.")
+                )
+
+    def _lost(self, route: EndpointRoute, count: int, why: str) -> None:
+        """Count what is lost; the first loss of a row of them is told."""
+        with self._guard:
+            self.dropped += count
+            before = self._failing.get(route.arn, 0)
+            self._failing[route.arn] = before + count
+        if not before:
+            self._notices.append(
+                (route, f"Captured data {why}. Records are dropped until this ends.")
+            )
 
 
 def _ended(written: Future[None]) -> None:

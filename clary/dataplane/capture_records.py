@@ -6,7 +6,6 @@ import base64
 import random
 import time
 from collections.abc import Mapping
-from dataclasses import dataclass
 
 import orjson
 
@@ -17,20 +16,14 @@ from clary.dataplane.upstream import Headers
 SIDES_REMEMBERED_MAX = 256
 
 
-@dataclass(frozen=True, slots=True)
-class Record:
-    """One invocation as it was, to be written later; None stands for a side that is not captured."""
-
-    time: float
-    input: bytes | None
-    headers: Mapping[str, str]
-    output: bytes | None
-    answer_headers: Headers
+# One invocation as it was: its time, the request's body and headers, the answer's body and headers;
+# None stands for a body that is not captured. A plain tuple, as one is made for every request.
+Record = tuple[float, bytes | None, Mapping[str, str], bytes | None, Headers]
 
 
 class Lines:
-    """Writes the lines of one file. All but the data is much the same from line to line, and the
-    event loop waits while a line is made: what was encoded once is not encoded again.
+    """Makes the lines of one configuration. All but the data is much the same from line to line, and
+    the event loop waits while lines are made: what was encoded once is not encoded again.
     """
 
     def __init__(self, settings: CaptureSettings) -> None:
@@ -44,19 +37,7 @@ class Lines:
         self._events = random.getrandbits(40)
 
     def line(self, record: Record) -> bytes:
-        return self.line_of(
-            record.time, record.input, record.headers, record.output, record.answer_headers
-        )
-
-    def line_of(
-        self,
-        moment: float,
-        given: bytes | None,
-        headers: Mapping[str, str],
-        answer: bytes | None,
-        answer_headers: Headers,
-    ) -> bytes:
-        """The line of an invocation; None stands for a side that is not captured."""
+        moment, given, headers, answer, answer_headers = record
         content_type, attributes = self._answer(answer_headers)
         attributes = attributes or headers.get("x-amzn-sagemaker-custom-attributes", "")
         sides: list[bytes] = []

@@ -7,8 +7,8 @@ from typing import Any
 from clary.dataplane.invocation import Invocation
 from clary.dataplane.invocation_errors import validation_error
 from clary.dataplane.invocation_metrics import InvocationMetrics
-from clary.dataplane.lanes import AnswerHead
 from clary.dataplane.routes import EndpointRoute, Variant
+from clary.dataplane.upstream import Headers
 from clary.model.errors import ApiError
 
 COMPONENT = "x-amzn-sagemaker-inference-component"
@@ -49,15 +49,14 @@ class ComponentInvocation(Invocation):
         super().__init__(*members)
         self.metrics = metrics
 
-    def answered(self, head: AnswerHead, body: bytes | None) -> None:
+    def noted(self, status: int, headers: Headers) -> None:
         dimensions = (("InferenceComponentName", self.headers[COMPONENT]),)
         region, copies = self.route.region, len(self.variant.instances)
         self.metrics.observe("Invocations", region, dimensions, "None", 1.0)
         self.metrics.observe("InvocationsPerCopy", region, dimensions, "None", 1.0 / copies)
-        super().answered(head, body)
 
-    def _refused(self, status: int, text: str) -> ApiError:
+    def refused(self, status: int, text: str) -> ApiError:
         dimensions = (("InferenceComponentName", self.headers[COMPONENT]),)
         name = "Invocation4XXErrors" if 400 <= status < 500 else "Invocation5XXErrors"
         self.metrics.observe(name, self.route.region, dimensions, "None", 1.0)
-        return super()._refused(status, text)
+        return super().refused(status, text)

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 
 from clary.dataplane.invocation_metrics import LATENCY_BUCKETS, Counters, Key
 
@@ -18,10 +18,19 @@ _HISTOGRAMS = (
     ("clary_model_latency_seconds", "Time until the model had answered.", "model"),
     ("clary_overhead_latency_seconds", "Time that Clary itself took.", "overhead"),
 )
+_GAUGES = {
+    "clary_concurrent_requests": "Requests that a variant is answering, or that wait for it.",
+    "clary_instances": "Instances of a variant that take requests.",
+    "clary_loaded_models": "Models of a multi-model variant that are in memory.",
+}
 
 
-def exposition(totals: Mapping[Key, Counters], others: Mapping[str, float]) -> bytes:
-    """`totals` by variant, and plain counters by name."""
+def exposition(
+    totals: Mapping[Key, Counters],
+    others: Mapping[str, float],
+    gauges: Iterable[tuple[str, tuple[tuple[str, str], ...], float]] = (),
+) -> bytes:
+    """`totals` by variant, plain counters by name, and gauges with their labels."""
     lines: list[str] = []
     for name, text, member in _COUNTERS:
         lines += (f"# HELP {name} {text}", f"# TYPE {name} counter")
@@ -33,6 +42,12 @@ def exposition(totals: Mapping[Key, Counters], others: Mapping[str, float]) -> b
             lines += _histogram(name, key, counters, member)
     for name, value in others.items():
         lines += (f"# TYPE {name} counter", f"{name} {value:g}")
+    grouped: dict[str, list[str]] = {}
+    for name, labels, value in gauges:
+        shown = ",".join(f'{label}="{_escaped(text)}"' for label, text in labels)
+        grouped.setdefault(name, []).append(f"{name}{{{shown}}} {value:g}")
+    for name, rows in grouped.items():
+        lines += (f"# HELP {name} {_GAUGES[name]}", f"# TYPE {name} gauge", *rows)
     return ("\n".join(lines) + "\n").encode()
 
 

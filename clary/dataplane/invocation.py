@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
+import logging
 import time
-from collections.abc import Callable, Mapping
+from collections.abc import Awaitable, Callable, Mapping
 from typing import Protocol
 
 from clary.dataplane.invocation_errors import (
@@ -15,8 +16,16 @@ from clary.dataplane.invocation_errors import (
 )
 from clary.dataplane.lanes import AnswerHead
 from clary.dataplane.routes import ANSWER_BYTES_MAX, EndpointRoute, Instance, Variant
-from clary.dataplane.upstream import AnswerOverdue, CannotConnect, PoolBusy, UpstreamFailure
-from clary.model.errors import ApiError, ThrottlingException
+from clary.dataplane.upstream import (
+    AnswerOverdue,
+    CannotConnect,
+    Headers,
+    PoolBusy,
+    UpstreamFailure,
+)
+from clary.model.errors import ApiError, InternalFailure, ThrottlingException
+
+log = logging.getLogger(__name__)
 
 INSTANCES_TRIED_MAX = 2
 CONTENT_TYPE = "content-type"
@@ -41,7 +50,7 @@ class Invocation:
     )
 
     container = "primary"  # as errors name it
-    streams = True  # whether InvokeEndpointWithResponseStream can be answered
+    whole_only = ""  # why InvokeEndpointWithResponseStream cannot be answered, if so
 
     def __init__(
         self,
@@ -90,16 +99,21 @@ class Invocation:
 
     def answered(self, head: AnswerHead, body: bytes | None) -> None:
         self.model_seconds += time.perf_counter() - self.sent
+        self.noted(head.status, head.headers)
         if body is None:
             text = ANSWER_TOO_LARGE.format(container=self.container, limit=ANSWER_BYTES_MAX)
-            self.settled.failed(self, self._refused(0, text))
+            self.settled.failed(self, self.refused(0, text))
         elif 200 <= head.status < 300:
             self.settled.succeeded(self, head, body)
         else:
             text = body.decode("utf-8", "replace")
-            self.settled.failed(self, self._refused(head.status, text))
+            self.settled.failed(self, self.refused(head.status, text))
 
-    def _refused(self, status: int, text: str) -> ApiError:
+    def noted(self, status: int, headers: Headers) -> None:
+        """The head of the answer has come, whole or to be streamed."""
+
+    def refused(self, status: int, text: str) -> ApiError:
+        """What the client gets of an answer that is an error."""
         return model_error(self.route, status, text, container=self.container)
 
     def failed(self, problem: UpstreamFailure) -> None:
@@ -122,6 +136,20 @@ class Settled(Protocol):
     def again(self, invocation: Invocation) -> None:
         """Nothing was sent: another instance may be asked."""
         ...
+
+
+async def settling(invocation: Invocation, work: Awaitable[None]) -> None:
+    """Do the work that an invocation waits for: whatever becomes of it, the client is told."""
+    try:
+        await work
+    except ApiError as problem:
+        invocation.settled.failed(invocation, problem)
+    except UpstreamFailure as problem:
+        invocation.settled.failed(invocation, failure(invocation.route, problem))
+    except Exception:
+        log.exception("an invocation of endpoint %s failed inside Clary", invocation.route.name)
+        text = "The request failed inside Clary; see the log of the door."
+        invocation.settled.failed(invocation, InternalFailure(text))
 
 
 def failure(route: EndpointRoute, problem: UpstreamFailure, container: str = "primary") -> ApiError:

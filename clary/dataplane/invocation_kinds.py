@@ -5,7 +5,9 @@ from __future__ import annotations
 from dataclasses import dataclass, field
 from typing import Any
 
+from clary.dataplane.adapters import AdapterInvocation, Adapters
 from clary.dataplane.components import COMPONENT, ComponentInvocation
+from clary.dataplane.explainer import ExplainedInvocation, Explainers
 from clary.dataplane.invocation import Done, Invocation, Settled
 from clary.dataplane.invocation_metrics import InvocationMetrics
 from clary.dataplane.multi_model import TARGET_MODEL, Models, MultiModelInvocation, refuse_model
@@ -29,6 +31,8 @@ class Kinds:
     models: Models
     serverless: Serverless
     metrics: InvocationMetrics
+    explainers: Explainers
+    adapters: Adapters
     sessions: Sessions = field(default_factory=Sessions)
 
     def invocation(
@@ -51,11 +55,15 @@ class Kinds:
             refuse_model(route)
         if variant.serverless is not None:
             return ServerlessInvocation(self.serverless, *members)
+        if variant.adapter is not None:
+            return AdapterInvocation(self.adapters, self.metrics, *members)
         if COMPONENT in headers:
             return ComponentInvocation(self.metrics, *members)
+        if route.explainer is not None:
+            return ExplainedInvocation(self.explainers, *members)
         if not variant.execution:
             if SESSION_ID in headers:
                 return SessionInvocation(self.sessions, *members)
             return Invocation(*members)
         kind = DirectInvocation if variant.execution == DIRECT else SerialInvocation
-        return kind(*members)
+        return kind(self.metrics, *members)

@@ -17,7 +17,9 @@ from clary.dataplane.upstream import UpstreamFailure
 log = logging.getLogger(__name__)
 
 NAMESPACE = "AWS/SageMaker"
+ENDPOINTS_NAMESPACE = "/aws/sagemaker/Endpoints"
 POST_INTERVAL_SECONDS = 5.0
+GAUGE_SECONDS = 10.0
 PENDING_MAX = 10_000  # datums kept while control is away; the oldest go first
 POST_DATUMS_MAX = 1_000
 TOTALS_MAX = 10_000  # variants whose totals are kept; the oldest go first
@@ -123,10 +125,11 @@ class InvocationMetrics:
     def __init__(self, clock: Callable[[], float] = time.time) -> None:
         self._clock = clock
         self._current: dict[Key, Counters] = {}
-        self._observed: dict[tuple[str, str, Dimensions, str], StatisticSet] = {}
+        self._observed: dict[tuple[str, str, str, Dimensions, str], StatisticSet] = {}
         self._pending: deque[dict[str, Any]] = deque(maxlen=PENDING_MAX)
         self.totals: dict[Key, Counters] = {}  # since the door started
         self.dropped = 0
+        self.gauge: Callable[[], None] = lambda: None  # called every GAUGE_SECONDS
 
     def record(
         self,
@@ -158,10 +161,16 @@ class InvocationMetrics:
         counters.overhead_buckets[bisect_left(LATENCY_BUCKETS, overhead_seconds)] += 1
 
     def observe(
-        self, metric: str, region: str, dimensions: Dimensions, unit: str, value: float
+        self,
+        metric: str,
+        region: str,
+        dimensions: Dimensions,
+        unit: str,
+        value: float,
+        namespace: str = NAMESPACE,
     ) -> None:
-        """Add one value of any other metric in SageMaker's namespace."""
-        key = (metric, region, dimensions, unit)
+        """Add one value of any other metric."""
+        key = (namespace, metric, region, dimensions, unit)
         found = self._observed.get(key)
         if found is None:
             found = self._observed[key] = StatisticSet()
@@ -174,7 +183,7 @@ class InvocationMetrics:
             region, endpoint, variant = key
             dimensions = {"EndpointName": endpoint, "VariantName": variant}
             for metric, unit, *numbers in counters.datums():
-                self._wait(metric, region, dimensions, unit, *numbers)
+                self._wait(NAMESPACE, metric, region, dimensions, unit, *numbers)
             total = self.totals.get(key)
             if total is None:
                 if len(self.totals) >= TOTALS_MAX:
@@ -182,11 +191,13 @@ class InvocationMetrics:
                 total = self.totals[key] = Counters()
             total.merge(counters)
         observed, self._observed = self._observed, {}
-        for (metric, region, pairs, unit), one in observed.items():
-            self._wait(metric, region, dict(pairs), unit, one.count, one.sum, one.min, one.max)
+        for (namespace, metric, region, pairs, unit), one in observed.items():
+            numbers = (one.count, one.sum, one.min, one.max)
+            self._wait(namespace, metric, region, dict(pairs), unit, *numbers)
 
     def _wait(
         self,
+        namespace: str,
         metric: str,
         region: str,
         dimensions: dict[str, str],
@@ -200,7 +211,7 @@ class InvocationMetrics:
             self.dropped += 1
         self._pending.append(
             {
-                "namespace": NAMESPACE,
+                "namespace": namespace,
                 "metric": metric,
                 "region": region,
                 "dimensions": dimensions,
@@ -237,6 +248,10 @@ class InvocationMetrics:
         return True
 
     async def post_for_ever(self, control: ControlLink) -> None:
+        gauged = 0.0
         while True:
             await asyncio.sleep(POST_INTERVAL_SECONDS)
+            if time.monotonic() - gauged > GAUGE_SECONDS - POST_INTERVAL_SECONDS / 2:
+                gauged = time.monotonic()
+                self.gauge()
             await self.post(control)

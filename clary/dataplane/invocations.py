@@ -12,6 +12,7 @@ import random
 import time
 from collections.abc import Callable
 
+from clary.dataplane.adapters import Adapters
 from clary.dataplane.admission import Gatekeeper, admit, as_request, endpoint_name
 from clary.dataplane.answers import Headers, Receive, Scope, Send, send_whole
 from clary.dataplane.async_invocations import AsyncInvocations
@@ -19,6 +20,7 @@ from clary.dataplane.bodies import Body, BodyBudget
 from clary.dataplane.capture import Captures
 from clary.dataplane.components import COMPONENT, component_variants
 from clary.dataplane.dispatch import Route
+from clary.dataplane.explainer import Explainers
 from clary.dataplane.invocation import (
     INSTANCES_TRIED_MAX,
     Done,
@@ -92,10 +94,13 @@ class Invocations:
         self.budget = budget
         self.captures = captures
         self.queues = queues
+        models = models or Models(None, None, metrics)
         self.kinds = Kinds(
-            models or Models(None, None, metrics),
+            models,
             serverless or Serverless(routes, None, metrics),
             metrics,
+            Explainers(metrics),
+            Adapters(models),
         )
         self.choose = choose
         self.unheard = Unheard(self, choose)
@@ -200,19 +205,37 @@ class Invocations:
         self, route: EndpointRoute, request: Request, started: float, send: Send
     ) -> None:
         invocation = self._invocation(route, request, started, _nobody)
-        if not invocation.streams:
+        if invocation.whole_only:
             raise validation_error(
-                f"Endpoint {route.name} does not support InvokeEndpointWithResponseStream: it is "
-                "serverless, or runs several containers or models."
+                f"Endpoint {route.name} does not support InvokeEndpointWithResponseStream: "
+                f"{invocation.whole_only}."
             )
         try:
             answer = await self._ask(invocation)
+            self._observe_first_chunk(invocation)
             answer.extend(STREAM_SECONDS_MAX)
             whole = await send_stream(answer, client_headers(invocation, answer.headers), send)
         except ApiError as problem:
             self.count(invocation, problem)
             raise
         self.count(invocation, None if whole else model_error(route, 500, "StreamBroken"))
+        self._observe(invocation, "MidStreamErrors", "None", float(not whole))
+
+    def _observe_first_chunk(self, invocation: Invocation) -> None:
+        """A model server sends the head of a stream along with its first piece."""
+        total = time.perf_counter() - invocation.started
+        model = invocation.model_seconds
+        for metric, seconds in (
+            ("FirstChunkLatency", total),
+            ("FirstChunkModelLatency", model),
+            ("FirstChunkOverheadLatency", total - model),
+        ):
+            self._observe(invocation, metric, "Microseconds", max(0.0, seconds) * 1e6)
+
+    def _observe(self, invocation: Invocation, metric: str, unit: str, value: float) -> None:
+        region, endpoint, variant = invocation.variant.key
+        dimensions = (("EndpointName", endpoint), ("VariantName", variant))
+        self.metrics.observe(metric, region, dimensions, unit, value)
 
     async def _ask(self, invocation: Invocation) -> Answer:
         """The head of a successful answer; a second instance is tried if none was reached."""
@@ -228,12 +251,13 @@ class Invocations:
                 except CannotConnect:
                     if invocation.tried >= INSTANCES_TRIED_MAX:
                         raise
+            invocation.noted(answer.status, answer.headers)
             if not 200 <= answer.status < 300:
                 text = (await answer.read(PAYLOAD_BYTES_MAX) or b"").decode("utf-8", "replace")
-                raise model_error(invocation.route, answer.status, text)
+                raise invocation.refused(answer.status, text)
             return answer
         except UpstreamFailure as problem:
-            raise failure(invocation.route, problem) from problem
+            raise failure(invocation.route, problem, invocation.container) from problem
         finally:
             invocation.model_seconds += time.perf_counter() - invocation.sent
 

@@ -313,6 +313,7 @@ class Lanes:
         self.waiting_seconds = waiting_seconds
         self.idle_seconds = idle_seconds
         self.outstanding = 0  # requests sent or waiting; what "least outstanding" compares
+        self.peak = 0  # of `outstanding`, since somebody took it
         self.loop = asyncio.get_running_loop()
         self._lanes: list[Lane] = []
         self._waiting: deque[Ticket] = deque()
@@ -341,6 +342,8 @@ class Lanes:
         else:
             self._give(lane, ticket, now)
         self.outstanding += 1
+        if self.outstanding > self.peak:
+            self.peak = self.outstanding
         if self._sweeper is None:
             self._sweeper = self.loop.call_later(SWEEP_SECONDS, self._sweep)
 
@@ -441,28 +444,33 @@ class Lanes:
         task.add_done_callback(self._opening.discard)
 
     async def _connect(self) -> None:
-        task = asyncio.current_task()
+        task = cast("asyncio.Task[None]", asyncio.current_task())
         try:
             async with asyncio.timeout(self.connect_seconds):
                 _, lane = await self.loop.create_unix_connection(
                     lambda: Lane(self), str(self.address)
                 )
         except (OSError, TimeoutError) as problem:
-            self._opening.discard(cast("asyncio.Task[None]", task))
-            if not self._lanes and not self._opening:
-                failure = CannotConnect(f"{self.address}: {problem or 'timed out'}")
-                waiting, self._waiting = self._waiting, deque()
-                for ticket in waiting:
-                    self._fail(ticket, failure)
+            self._not_opened(task, str(problem) or "timed out")
             return
-        self._opening.discard(cast("asyncio.Task[None]", task))
         if lane.closed:
+            self._not_opened(task, "closed at once")
             return
+        self._opening.discard(task)
         lane.idle_since = self.loop.time()
         self._lanes.append(lane)
         self._pump()
         if self._closed and not lane.pending:
             lane.drop()
+
+    def _not_opened(self, task: asyncio.Task[None], why: str) -> None:
+        """What waits must not wait for lanes that nobody opens any more."""
+        self._opening.discard(task)
+        if not self._lanes and not self._opening:
+            failure = CannotConnect(f"{self.address}: {why}")
+            waiting, self._waiting = self._waiting, deque()
+            for ticket in waiting:
+                self._fail(ticket, failure)
 
     # Time.
 

@@ -6,6 +6,7 @@ A model's files are in `<models>/<hash>`, unpacked elsewhere and renamed, so tha
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import errno
 import json
 import logging
@@ -17,8 +18,8 @@ from pathlib import Path
 from typing import Any, BinaryIO
 
 from clary.dataplane.async_runs import ObjectStore
-from clary.dataplane.async_topics import Roles
 from clary.dataplane.invocation_errors import validation_error
+from clary.dataplane.role_calls import Roles
 from clary.dataplane.routes import Instance
 from clary.dataplane.upstream import UpstreamFailure
 from clary.model.errors import ApiError
@@ -32,6 +33,7 @@ MANAGEMENT_SECONDS = 30.0
 ANSWER_BYTES_MAX = 256 * 1024
 UNLOADS_MAX = 1000  # to make room for one model
 ON_DISK_MAX = 500
+RESTING_SECONDS = 5.0  # between two looks for a model that can go
 
 Fetch = Callable[[Path], Awaitable[None]]  # put a model's files into a folder, or raise an ApiError
 Observe = Callable[[str, str, float], None]  # metric, unit, value
@@ -47,6 +49,12 @@ class ModelShelf:
         self._asked: dict[str, int] = {}  # requests that each is answering
         self._loading: dict[str, asyncio.Task[Outcome]] = {}
         self._unloading = asyncio.Lock()
+        self._rested = asyncio.Event()  # some model has answered all its requests
+
+    @property
+    def count(self) -> int:
+        """Models in memory."""
+        return len(self._used)
 
     def has(self, name: str) -> bool:
         return name in self._used
@@ -64,6 +72,7 @@ class ModelShelf:
             self._asked[name] = left
         else:
             self._asked.pop(name, None)
+            self._rested.set()
 
     def forget(self, name: str) -> None:
         self._used.pop(name, None)
@@ -81,7 +90,10 @@ class ModelShelf:
         folder = self._folder(name)
         if not await asyncio.to_thread(folder.is_dir):
             began = time.perf_counter()
-            await self._fetch(name, folder, fetch)
+            try:
+                await self._fetch(name, folder, fetch)
+            except OSError as problem:
+                return 507, f"The files of the model could not be stored: {problem}."
             observe("ModelDownloadingTime", "Microseconds", (time.perf_counter() - began) * 1e6)
         began = time.perf_counter()
         body = json.dumps({"model_name": name, "url": str(folder)}).encode()
@@ -123,7 +135,9 @@ class ModelShelf:
         base = self._base()
 
         def oldest() -> list[Path]:
-            found = [path for path in base.iterdir() if path.is_dir() and path.suffix == ""]
+            found = [path for path in base.iterdir() if path.suffix == ""]
+            if len(found) <= kept:
+                return []
             return sorted(found, key=lambda path: path.stat().st_mtime)
 
         found = await asyncio.to_thread(oldest)
@@ -137,21 +151,34 @@ class ModelShelf:
         return status == 200
 
     async def unload_oldest(self, *, but: str) -> bool:
-        """Unload the model that was not asked for longest; False if there is none to unload."""
+        """Unload the model that was not asked for longest; False if there is none to unload.
+
+        A model that is answering stays: where all are, the first that has answered goes.
+        """
+        deadline = self._clock() + LOADING_SECONDS_MAX
         async with self._unloading:
-            names = sorted(self._used, key=lambda name: (self.is_asked(name), self._used[name]))
-            victims = [name for name in names if name != but] or await self._strangers(but)
-            if not victims:
-                return False
-            await self._unload(victims[0])
-            return True
+            while True:
+                resting = [name for name in self._used if name != but and not self.is_asked(name)]
+                if resting:
+                    await self._unload(min(resting, key=self._used.__getitem__))
+                    return True
+                if strangers := await self._strangers(but):
+                    await self._unload(strangers[0])
+                    return True
+                if self._clock() >= deadline or not any(name != but for name in self._used):
+                    return False
+                self._rested.clear()
+                with contextlib.suppress(TimeoutError):
+                    async with asyncio.timeout(RESTING_SECONDS):
+                        await self._rested.wait()
 
     async def _strangers(self, but: str) -> list[str]:
         """Models that the server has and this door knows nothing of: others loaded them."""
         status, text = await self._ask("GET", "/models")
         try:
             models: list[dict[str, Any]] = json.loads(text)["models"] if status == 200 else []
-            return [one["modelName"] for one in models if one["modelName"] != but]
+            names = [one["modelName"] for one in models]
+            return [name for name in names if name != but and name not in self._used]
         except (ValueError, KeyError, TypeError):
             return []
 

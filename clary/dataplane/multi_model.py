@@ -17,12 +17,12 @@ from pathlib import Path
 from typing import Any
 
 from clary.dataplane.async_runs import ObjectStore
-from clary.dataplane.async_topics import Roles
-from clary.dataplane.invocation import Invocation, failure, model_head, too_busy
+from clary.dataplane.invocation import Invocation, failure, model_head, settling, too_busy
 from clary.dataplane.invocation_errors import model_error, validation_error
 from clary.dataplane.invocation_metrics import InvocationMetrics
 from clary.dataplane.lanes import AnswerHead
 from clary.dataplane.model_shelf import FETCHING_AT_ONCE_MAX, Fetch, ModelShelf, fetch_from
+from clary.dataplane.role_calls import Roles
 from clary.dataplane.routes import EndpointRoute, Instance
 from clary.dataplane.upstream import UpstreamFailure
 from clary.model.errors import ApiError
@@ -77,7 +77,7 @@ class MultiModelInvocation(Invocation):
     """A request for one model; it waits where the model must be loaded first."""
 
     __slots__ = ("_task", "models", "name", "repeated", "target")
-    streams = False
+    whole_only = "it hosts several models, and the operation cannot name one of them"
 
     def __init__(self, models: Models, *members: Any) -> None:
         super().__init__(*members)
@@ -108,14 +108,16 @@ class MultiModelInvocation(Invocation):
         elif shelf.waiting >= WAITING_PER_INSTANCE_MAX:
             raise too_busy(self.route)
         else:
-            self._task = asyncio.get_running_loop().create_task(self._load_and_submit(shelf))
+            self._task = asyncio.get_running_loop().create_task(
+                settling(self, self._load_and_submit(shelf))
+            )
 
     def answered(self, head: AnswerHead, body: bytes | None) -> None:
         shelf = self._shelf()
         shelf.finished(self.name)
         if head.status in (404, 507) and not self.repeated:
             self.repeated = True
-            again = self._after_refusal(shelf, head, body)
+            again = settling(self, self._after_refusal(shelf, head, body))
             self._task = asyncio.get_running_loop().create_task(again)
             return
         super().answered(head, body)
@@ -157,13 +159,8 @@ class MultiModelInvocation(Invocation):
             raise failure(self.route, problem) from problem
 
     async def _load_and_submit(self, shelf: ModelShelf) -> None:
-        try:
-            await self._load(shelf)
-            self._submit(shelf)
-        except ApiError as problem:
-            self.settled.failed(self, problem)
-        except UpstreamFailure as problem:
-            self.settled.failed(self, failure(self.route, problem))
+        await self._load(shelf)
+        self._submit(shelf)
 
     async def _load(self, shelf: ModelShelf) -> None:
         """Wait for the model, which goes on loading if that takes longer than a request may wait."""
@@ -193,21 +190,16 @@ class MultiModelInvocation(Invocation):
 
     async def _after_refusal(self, shelf: ModelShelf, head: AnswerHead, body: bytes | None) -> None:
         """The server may have lost the model, or have no memory left to answer: help it once."""
-        try:
-            if head.status == 404 and await shelf.serves(self.name):
-                super().answered(head, body)  # the model itself says that there is nothing
-                return
-            if head.status == 404:
-                shelf.forget(self.name)
-                await self._load(shelf)
-            elif not await shelf.unload_oldest(but=self.name):
-                super().answered(head, body)
-                return
-            self._submit(shelf)
-        except ApiError as problem:
-            self.settled.failed(self, problem)
-        except UpstreamFailure as problem:
-            self.settled.failed(self, failure(self.route, problem))
+        if head.status == 404 and await shelf.serves(self.name):
+            super().answered(head, body)  # the model itself says that there is nothing
+            return
+        if head.status == 404:
+            shelf.forget(self.name)
+            await self._load(shelf)
+        elif not await shelf.unload_oldest(but=self.name):
+            super().answered(head, body)
+            return
+        self._submit(shelf)
 
     def _put_away(self, shelf: ModelShelf) -> None:
         settings = self.variant.multi_model

@@ -12,8 +12,10 @@ from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
+from clary.dataplane.adapter_settings import AdapterSettings
 from clary.dataplane.async_settings import AsyncSettings
 from clary.dataplane.capture_settings import CaptureSettings
+from clary.dataplane.explainer_settings import ExplainerSettings
 from clary.dataplane.lanes import Lanes
 from clary.dataplane.upstream import Pool
 
@@ -48,6 +50,12 @@ class Instance:
             return own
         return own + sum(one.outstanding for _, one in self.containers)
 
+    def take_peak(self) -> int:
+        """The most requests at once since this was last asked; of a pipeline, of its busiest container."""
+        here = max(self.lanes.peak, self.lanes.outstanding) + self.pool.outstanding
+        self.lanes.peak = self.lanes.outstanding
+        return max([here, *(one.take_peak() for _, one in self.containers)])
+
     def close(self) -> None:
         self.lanes.close()
         self.pool.close()
@@ -72,10 +80,14 @@ class ServerlessSettings:
     """Of a variant whose hosts start when they are asked for."""
 
     concurrency: int
+    provisioned: int = 0  # hosts that stay up
 
     @staticmethod
     def parse(entry: dict[str, Any] | None) -> ServerlessSettings | None:
-        return ServerlessSettings(int(entry["MaxConcurrency"])) if entry else None
+        if not entry:
+            return None
+        provisioned = int(entry.get("ProvisionedConcurrency") or 0)
+        return ServerlessSettings(int(entry["MaxConcurrency"]), provisioned)
 
 
 @dataclass(frozen=True, slots=True)
@@ -88,6 +100,7 @@ class Variant:
     execution: str = ""  # of several containers: "Serial" or "Direct"
     multi_model: MultiModelSettings | None = None
     serverless: ServerlessSettings | None = None
+    adapter: AdapterSettings | None = None  # of an adapter component, on the base's instances
 
     @property
     def is_able(self) -> bool:
@@ -109,6 +122,7 @@ class EndpointRoute:
     id: str = ""  # another one when an endpoint is deleted and made again under its name
     role: str = ""
     capture: CaptureSettings | None = None
+    explainer: ExplainerSettings | None = None
     inference: AsyncSettings | None = None  # of an asynchronous endpoint
     shadows: tuple[Variant, ...] = ()  # their weight is the share of requests that is copied
     components: dict[str, tuple[Variant, ...]] | None = None  # None where it hosts none
@@ -212,6 +226,7 @@ class RoutingTable:
                 id=str(entry.get("id", "")),
                 role=entry.get("role", ""),
                 capture=CaptureSettings.parse(entry.get("capture")),
+                explainer=ExplainerSettings.parse(entry.get("explainer")),
                 inference=AsyncSettings.parse(inference),
                 components=self._components(region, name, entry),
                 shadows=tuple(
@@ -243,6 +258,7 @@ class RoutingTable:
             execution=entry.get("execution") or "",
             multi_model=MultiModelSettings.parse(entry.get("multi_model")),
             serverless=ServerlessSettings.parse(entry.get("serverless")),
+            adapter=AdapterSettings.parse(entry.get("adapter")),
         )
 
     def _instance(self, entry: dict[str, Any], workers: int) -> Instance:

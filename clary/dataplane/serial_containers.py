@@ -18,9 +18,10 @@ from clary.dataplane.invocation import (
     too_busy,
 )
 from clary.dataplane.invocation_errors import validation_error
+from clary.dataplane.invocation_metrics import Dimensions, InvocationMetrics
 from clary.dataplane.lanes import AnswerHead
 from clary.dataplane.routes import EndpointRoute, Instance
-from clary.dataplane.upstream import CannotConnect, PoolBusy, UpstreamFailure
+from clary.dataplane.upstream import CannotConnect, Headers, PoolBusy, UpstreamFailure
 
 TARGET_CONTAINER = "x-amzn-sagemaker-target-container-hostname"
 ACCEPT = "accept"
@@ -30,11 +31,12 @@ SERIAL, DIRECT = "Serial", "Direct"
 class SerialInvocation(Invocation):
     """A request that goes through every container; what one answers is the next one's request."""
 
-    __slots__ = ("at", "container")
-    streams = False
+    __slots__ = ("at", "container", "metrics")
+    whole_only = "it is an inference pipeline"
 
-    def __init__(self, *members: Any) -> None:
+    def __init__(self, metrics: InvocationMetrics, *members: Any) -> None:
         super().__init__(*members)
+        self.metrics = metrics
         self.at = 0
         self.request = [self._head(self.headers, len(self.body), last=False), self.body]
 
@@ -45,6 +47,7 @@ class SerialInvocation(Invocation):
     def answered(self, head: AnswerHead, body: bytes | None) -> None:
         assert self.instance is not None
         containers = self.instance.containers
+        observe_container(self, self.metrics)
         if self.at + 1 == len(containers) or body is None or not 200 <= head.status < 300:
             super().answered(head, body)
             return
@@ -85,10 +88,11 @@ class SerialInvocation(Invocation):
 class DirectInvocation(Invocation):
     """A request for one of the containers."""
 
-    __slots__ = ("container",)
+    __slots__ = ("container", "metrics")
 
-    def __init__(self, *members: Any) -> None:
+    def __init__(self, metrics: InvocationMetrics, *members: Any) -> None:
         super().__init__(*members)
+        self.metrics = metrics
         self.container = self.headers.get(TARGET_CONTAINER, "")
         if not self.container:
             raise validation_error(
@@ -103,6 +107,30 @@ class DirectInvocation(Invocation):
 
     def choose(self, choose: Callable[[], float]) -> Instance:
         return dict(super().choose(choose).containers)[self.container]
+
+    def noted(self, status: int, headers: Headers) -> None:
+        observe_container(self, self.metrics)
+        for metric, counted in (
+            ("Invocations", True),
+            ("Invocation4XXErrors", 400 <= status < 500),
+            ("Invocation5XXErrors", status >= 500),
+        ):
+            self.metrics.observe(metric, self.route.region, _place(self), "None", float(counted))
+
+
+def observe_container(invocation: Invocation, metrics: InvocationMetrics) -> None:
+    """How long one of several containers took to answer."""
+    micro = (time.perf_counter() - invocation.sent) * 1e6
+    region = invocation.route.region
+    metrics.observe("ContainerLatency", region, _place(invocation), "Microseconds", micro)
+
+
+def _place(invocation: Invocation) -> Dimensions:
+    return (
+        ("EndpointName", invocation.route.name),
+        ("VariantName", invocation.variant.name),
+        ("ContainerName", invocation.container),
+    )
 
 
 def refuse_target(route: EndpointRoute) -> None:

@@ -13,7 +13,7 @@ import time
 from collections.abc import Callable
 from typing import Any, Protocol
 
-from clary.dataplane.invocation import INSTANCES_TRIED_MAX, Invocation, failure
+from clary.dataplane.invocation import INSTANCES_TRIED_MAX, Invocation, failure, settling
 from clary.dataplane.invocation_errors import validation_error
 from clary.dataplane.invocation_metrics import InvocationMetrics
 from clary.dataplane.lanes import AnswerHead
@@ -54,6 +54,7 @@ class Serverless:
         self._metrics = metrics
         self._clock = clock
         self._under_way: dict[Key, int] = {}
+        self._peaks: dict[Key, int] = {}
         self._told: dict[Key, float] = {}
         self._starting: dict[Key, asyncio.Task[None]] = {}
 
@@ -68,6 +69,7 @@ class Serverless:
                 status=429,
             )
         self._under_way[variant.key] = count + 1
+        self._peaks[variant.key] = max(count + 1, self._peaks.get(variant.key, 0))
         if self._clock() - self._told.get(variant.key, -TOLD_SECONDS) >= TOLD_SECONDS:
             self._tell_soon(variant.key)
 
@@ -77,6 +79,10 @@ class Serverless:
             self._under_way[variant.key] = left
         else:
             self._under_way.pop(variant.key, None)
+
+    def take_peak(self, variant: Variant) -> int:
+        """The most requests at once since this was last asked."""
+        return max(self._peaks.pop(variant.key, 0), self._under_way.get(variant.key, 0))
 
     def instances(self, key: Key) -> tuple[Instance, ...]:
         """The hosts of a variant as the routes are now."""
@@ -128,7 +134,7 @@ class ServerlessInvocation(Invocation):
     """A request of a serverless variant: it holds one place of its concurrency to its end."""
 
     __slots__ = ("_task", "holds", "serverless")
-    streams = False
+    whole_only = "it is serverless"
 
     def __init__(self, serverless: Serverless, *members: Any) -> None:
         super().__init__(*members)
@@ -149,7 +155,9 @@ class ServerlessInvocation(Invocation):
         self.tried += 1
         if not instances or self.tried > 1:
             # None is up, or the one that was is about to go.
-            self._task = asyncio.get_running_loop().create_task(self._start_and_submit())
+            self._task = asyncio.get_running_loop().create_task(
+                settling(self, self._start_and_submit())
+            )
             return
         self.instance = min(instances, key=lambda one: one.outstanding)
         try:
@@ -169,18 +177,16 @@ class ServerlessInvocation(Invocation):
 
     async def _start_and_submit(self) -> None:
         began = time.perf_counter()
-        instance = await self.serverless.start(self.variant.key, self.instance)
-        if instance is None:
-            self._release()
-            self.settled.failed(self, _not_ready(self))
-            return
-        self.serverless.observe_setup(self.variant.key, time.perf_counter() - began)
-        self.instance = instance
         try:
+            instance = await self.serverless.start(self.variant.key, self.instance)
+            if instance is None:
+                raise _not_ready(self)
+            self.serverless.observe_setup(self.variant.key, time.perf_counter() - began)
+            self.instance = instance
             self._submit(instance)
-        except ApiError as problem:
+        except BaseException:
             self._release()
-            self.settled.failed(self, problem)
+            raise
 
     def _submit(self, instance: Instance) -> None:
         self.sent = time.perf_counter()

@@ -13,8 +13,8 @@ from pathlib import Path
 from typing import Any
 
 from clary.dataplane.invocation import Invocation
-from clary.dataplane.lanes import AnswerHead
 from clary.dataplane.routes import Instance
+from clary.dataplane.upstream import Headers
 
 SESSION_ID = "x-amzn-sagemaker-session-id"
 NEW_SESSION = "NEW_SESSION"
@@ -70,15 +70,14 @@ class SessionInvocation(Invocation):
         self.instance = here
         return here
 
-    def answered(self, head: AnswerHead, body: bytes | None) -> None:
-        for name, value in head.headers:
+    def noted(self, status: int, headers: Headers) -> None:
+        for name, value in headers:
             session = value.decode("latin-1").partition(";")[0].strip()
             if name == OPENED and session and len(session) <= ID_CHARACTERS_MAX:
                 assert self.instance is not None
                 self.sessions.opened(self.variant.key, session, self.instance)
             elif name == CLOSED:
                 self.sessions.closed(self.variant.key, session)
-        super().answered(head, body)
 
 
 def _points(instance: Instance, session: str) -> bytes:

@@ -114,9 +114,9 @@ class RoundTrip:
 
     def arn(self, number: int) -> str:
         kind = self.bound.kind
-        return (
-            self.described[number].get(kind.arn_member) or self.described[number][f"{kind.noun}Arn"]
-        )
+        shown = self.described[number]
+        names = (kind.arn_member, f"{kind.noun}Arn", "Arn")
+        return next(shown[name] for name in names if shown.get(name))
 
     def settle(self) -> None:
         status = self.bound.kind.status_member

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import tempfile
 import threading
 import time
 from collections import Counter
@@ -400,3 +401,93 @@ def test_the_queue_of_a_deleted_endpoint_goes_and_a_new_one_starts_empty(
         folder = queue_folder(home / "async" / "queues", "us-east-1", "later", "1")
         wait_until(lambda: not folder.exists())
     assert store.head(*place(first["OutputLocation"])) is None
+
+
+def test_a_pipeline_hands_each_answer_on_and_an_error_names_its_container(
+    home, start_door, store, roles, serve_unix, set_routes, invoke, wait_until
+):
+    def first(seen):
+        assert not seen.header("accept")
+        return 200, {"content-type": "application/json"}, b"[" + seen.body + b"]"
+
+    def second(seen):
+        if b"bad" in seen.body:
+            return 400, {}, b"no such row"
+        return (
+            200,
+            {"content-type": seen.header("accept")},
+            seen.header("content-type").encode() + seen.body,
+        )
+
+    for name, answer in (("one", first), ("two", second)):
+        serve_unix(home / f"{name}.sock", answer)
+    containers = [{"name": name, "socket": str(home / f"{name}.sock")} for name in ("one", "two")]
+    instance = {"id": "i", "socket": str(home / "one.sock"), "containers": containers}
+    variant = {"name": "main", "weight": 1, "instances": [instance], "execution": "Serial"}
+    route = {
+        "arn": ARN, "account": "123456789012", "status": "InService", "variants": [variant],
+        "async": CONFIG, "role": ROLE, "id": "1",
+    }  # fmt: skip
+    set_routes({"us-east-1/later": route})
+    with start_door(store=store, roles=roles) as door:
+        good = invoke(door, Body=b"7", ContentType="text/csv", Accept="text/plain")
+        bad = invoke(door, Body=b"bad", ContentType="text/csv", Accept="text/plain")
+        wait_until(lambda: store.head(*place(good["OutputLocation"])))
+        wait_until(lambda: store.head(*place(bad["FailureLocation"])))
+    assert store.read(*place(good["OutputLocation"])) == b"application/json[7]"
+    assert store.head(*place(good["OutputLocation"])).content_type == "text/plain"
+    assert store.read(*place(bad["FailureLocation"])) == b"no such row"
+
+
+def test_a_variant_without_weight_runs_nothing(
+    home, start_door, store, roles, serve_unix, set_routes, invoke, wait_until
+):
+    asked = []
+    variants = []
+    for name, weight in (("off", 0), ("on", 1)):
+        serve_unix(
+            home / f"{name}.sock", lambda seen, name=name: asked.append(name) or double(seen)
+        )
+        instance = {"id": name, "socket": str(home / f"{name}.sock")}
+        variants.append({"name": name, "weight": weight, "instances": [instance]})
+    route = {
+        "arn": ARN, "account": "123456789012", "status": "InService", "variants": variants,
+        "async": CONFIG, "role": ROLE, "id": "1",
+    }  # fmt: skip
+    set_routes({"us-east-1/later": route})
+    with start_door(store=store, roles=roles) as door:
+        results = [invoke(door, Body=b"1") for _ in range(3)]
+        for one in results:
+            wait_until(lambda one=one: store.head(*place(one["OutputLocation"])))
+    assert asked == ["on"] * 3
+
+
+def test_models_that_a_request_cannot_name_are_refused(
+    start_door, store, add_endpoint, set_routes, invoke
+):
+    variant = {
+        "name": "main", "weight": 1, "instances": [],
+        "multi_model": {"prefix": "s3://work/models/", "cached": True},
+    }  # fmt: skip
+    route = {
+        "arn": ARN, "account": "123456789012", "status": "InService", "variants": [variant],
+        "async": CONFIG, "role": ROLE, "id": "1",
+    }  # fmt: skip
+    set_routes({"us-east-1/later": route})
+    with start_door(store=store) as door, pytest.raises(ClientError, match="several models"):
+        invoke(door, Body=b"1")
+
+
+def test_an_answer_that_the_full_disk_cannot_take_fails_and_says_so(
+    start_door, store, roles, add_endpoint, invoke, wait_until, monkeypatch
+):
+    def full(self, pieces):
+        raise OSError(28, "No space left on device")
+
+    monkeypatch.setattr(tempfile.SpooledTemporaryFile, "writelines", full)
+    add_endpoint(double)
+    with start_door(store=store, roles=roles) as door:
+        told = invoke(door, Body=b"1")
+        wait_until(lambda: store.head(*place(told["FailureLocation"])))
+    reason = store.read(*place(told["FailureLocation"]))
+    assert b"is lost" in reason and b"No space left on device" in reason

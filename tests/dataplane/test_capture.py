@@ -14,7 +14,7 @@ from botocore.config import Config
 
 from clary.dataplane import capture
 from clary.dataplane.capture import Captures
-from clary.dataplane.capture_records import Lines, Record, object_key
+from clary.dataplane.capture_records import Lines, object_key
 from clary.dataplane.capture_settings import CaptureSettings
 from clary.dataplane.lanes import AnswerHead
 from clary.dataplane.routes import EndpointRoute
@@ -42,7 +42,7 @@ def settings(**changes):
 
 def record(body=b"69,0,1.5\n", content_type="text/csv", answer=b"0.0254", **headers):
     given = {"content-type": content_type, **headers}
-    return Record(NOON, body, given, answer, [(b"content-type", b"text/csv; charset=utf-8")])
+    return NOON, body, given, answer, [(b"content-type", b"text/csv; charset=utf-8")]
 
 
 def line_of(record, settings):
@@ -65,18 +65,25 @@ IRIS = route()
 
 
 class Kept:
-    """An object store in memory; or one whose disk is full."""
+    """An object store in memory, or one whose disk is full; and the log of the endpoint."""
 
     def __init__(self, problem=None):
         self.objects = {}
         self.problem = problem
         self.written = threading.Event()
+        self.told = []
 
     def put(self, bucket, key, data, content_type="", user=None):
         self.written.set()
         if self.problem is not None:
             raise self.problem
         self.objects[bucket, key] = data
+
+    def write(self, route, stream, message):
+        self.told.append((route.name, stream, message))
+
+    async def close(self):
+        self.told.append("closed")
 
     def lines(self):
         return [json.loads(line) for data in self.objects.values() for line in data.splitlines()]
@@ -144,7 +151,7 @@ def test_only_the_sides_asked_for_are_captured():
     assert (both.input, both.output) == (True, True)
     one = settings(CaptureOptions=[{"CaptureMode": "Output"}])
     assert (one.input, one.output) == (False, True)
-    found = json.loads(line_of(Record(NOON, None, {}, b"1", []), one))
+    found = json.loads(line_of((NOON, None, {}, b"1", []), one))
     assert list(found["captureData"]) == ["endpointOutput"]
 
 
@@ -191,12 +198,12 @@ def test_sampling_keeps_the_share_that_was_asked_for():
     assert inputs == ["0", "1"]
 
 
-def test_a_full_memory_drops_and_counts_but_never_raises(monkeypatch, caplog):
+def test_a_full_memory_drops_and_counts_but_never_raises(monkeypatch):
     monkeypatch.setattr(capture, "WAITING_BYTES_MAX", 2_000)
     kept = Kept()
 
     async def main():
-        captures = Captures(kept)
+        captures = Captures(kept, kept)
         for _ in range(10):
             offer(captures, body=b"x" * 300)
         assert captures.dropped == 8
@@ -205,26 +212,44 @@ def test_a_full_memory_drops_and_counts_but_never_raises(monkeypatch, caplog):
 
     asyncio.run(main())
     assert len(kept.lines()) == 2
-    assert "8 captured invocations were dropped" in caplog.text
+    full, resumed, closed = kept.told
+    assert full[:2] == ("iris", "data-capture") and "no memory for more" in full[2]
+    assert "goes on; 8 records were lost" in resumed[2]
+    assert closed == "closed"
 
 
-def test_a_full_disk_is_counted_and_logged(caplog):
+def test_a_full_disk_is_told_once_to_the_endpoints_log_and_capture_resumes():
     kept = Kept(OSError(28, "No space left on device"))
 
     async def main():
-        captures = Captures(kept)
-        offer(captures)
+        captures = Captures(kept, kept, flush_seconds=0.01)
+        flushing = asyncio.create_task(captures.flush_for_ever())
+        async with asyncio.timeout(20):
+            for count in (1, 2, 3):
+                offer(captures)
+                while captures.dropped < count:
+                    await asyncio.sleep(0.005)
+            kept.problem = None
+            offer(captures, body=b"again")
+            while captures.captured < 1:
+                await asyncio.sleep(0.005)
+        flushing.cancel()
         await captures.close()
-        assert (captures.captured, captures.dropped) == (0, 1)
+        assert (captures.captured, captures.dropped) == (1, 3)
         offer(captures)  # what comes too late is dropped as well
-        assert captures.dropped == 2
+        assert captures.dropped == 4
 
     asyncio.run(main())
-    assert "No space left on device" in caplog.text
+    (line,) = kept.lines()
+    assert line["captureData"]["endpointInput"]["data"] == "again"
+    full, resumed, _ = kept.told
+    assert "No space left on device" in full[2] and "s3://captured/" in full[2]
+    assert "goes on; 3 records were lost" in resumed[2]
 
 
 def test_many_records_are_written_without_waiting_for_the_time(monkeypatch):
     monkeypatch.setattr(capture, "FLUSH_RECORDS", 3)
+    monkeypatch.setattr(capture, "RECORDS_AT_ONCE", 3)
     kept = Kept()
 
     async def main():

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import json
+import select
+import socket
 import threading
 from collections import Counter
 
@@ -320,3 +322,45 @@ def test_metrics_reach_control_when_the_door_stops(home, control, start_door, ad
     assert datums["ModelLatency"]["unit"] == "Microseconds"
     assert 0 < datums["ModelLatency"]["min"] <= datums["ModelLatency"]["max"]
     assert datums["OverheadLatency"]["count"] == 3
+
+
+def test_a_stream_tells_how_long_its_first_piece_took(home, control, start_door, add_endpoint):
+    with start_door() as door:
+        add_endpoint(("main", 1, [double]))
+        client = boto3.client(
+            "sagemaker-runtime", region_name="us-east-1", endpoint_url=door.url,
+            aws_access_key_id="A", aws_secret_access_key="s",
+            config=Config(retries={"total_max_attempts": 1}),
+        )  # fmt: skip
+        answer = client.invoke_endpoint_with_response_stream(EndpointName="iris", Body=b"7")
+        assert b"".join(event["PayloadPart"]["Bytes"] for event in answer["Body"]) == b"77"
+        client.close()
+    posted = [json.loads(seen.body) for seen in control.seen if seen.path == "/_clary/metrics"]
+    datums = {datum["metric"]: datum for batch in posted for datum in batch}
+    assert datums["MidStreamErrors"]["sum"] == 0
+    assert datums["FirstChunkLatency"]["sum"] >= datums["FirstChunkModelLatency"]["sum"] > 0
+
+
+def test_seven_gigabytes_are_refused_before_they_are_sent(door, runtime, add_endpoint):
+    add_endpoint(("main", 1, [double]))
+    host, _, port = door.url.removeprefix("http://").partition(":")
+    head = (
+        "POST /endpoints/iris/invocations HTTP/1.1\r\nhost: x\r\n"
+        "authorization: AWS4-HMAC-SHA256 Credential=A/20260101/us-east-1/sagemaker/aws4_request, "
+        "SignedHeaders=host, Signature=0\r\n"
+    )
+    with socket.create_connection((host, int(port)), timeout=10) as client:
+        client.sendall(f"{head}content-length: {7 << 30}\r\n\r\n".encode())
+        announced = client.recv(65536)
+    assert announced.startswith(b"HTTP/1.1 413 ") and b"ValidationError" in announced
+    with socket.create_connection((host, int(port)), timeout=10) as client:
+        client.sendall(f"{head}transfer-encoding: chunked\r\n\r\n".encode())
+        for _ in range(32 << 20 >> 16):
+            client.sendall(b"10000\r\n" + b"x" * 65536 + b"\r\n")
+            if select.select([client], [], [], 0)[0]:
+                break
+        else:
+            raise AssertionError("chunks were taken far beyond the limit")
+        received = client.recv(65536)
+    assert received.startswith(b"HTTP/1.1 413 ") and b"exceeds the limit" in received
+    assert invoke(runtime)[1] == b"11"

@@ -307,3 +307,20 @@ def test_idle_lanes_are_closed_after_a_while():
         assert server.connections == 2
 
     run(scenario, echo, idle_seconds=0.1)
+
+
+class HangingUp(Server):
+    """Closes every connection as soon as it has accepted it."""
+
+    async def serve(self, reader, writer):
+        self.connections += 1
+        writer.transport.abort()
+
+
+def test_a_server_that_hangs_up_at_once_leaves_nobody_waiting():
+    async def scenario(lanes, server):
+        for _ in range(5):
+            told = await asyncio.gather(*(ask(lanes) for _ in range(20)))
+            assert {type(one) for one in told} <= {CannotConnect, ConnectionLost}
+
+    run(scenario, None, HangingUp)

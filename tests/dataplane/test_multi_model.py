@@ -7,6 +7,7 @@ import json
 import tarfile
 import threading
 from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any
 
@@ -15,6 +16,7 @@ import pytest
 from botocore.config import Config
 from botocore.exceptions import ClientError
 
+from clary.dataplane import model_shelf
 from clary.store.objects import Objects
 
 ROLE = "arn:aws:iam::123456789012:role/reader"
@@ -225,3 +227,53 @@ def test_a_request_names_a_model_and_no_container(open_shop):
     shop = open_shop()
     assert shop.refused()[1].endswith("the request must name one in TargetModel.")
     assert "Direct mode" in shop.refused("a.tar.gz", TargetContainerHostname="one")[1]
+
+
+def test_a_model_that_is_answering_stays_until_it_has_answered(open_shop):
+    shop = open_shop(room=1)
+    entered, leave = threading.Event(), threading.Event()
+    quick = shop.server._answer
+
+    def answer(seen):
+        if seen.body == b"slow":
+            entered.set()
+            shop.server.guard.release()
+            assert leave.wait(20)
+            shop.server.guard.acquire()
+        if seen.method == "DELETE":
+            assert leave.is_set(), "unloaded while it was answering"
+        return quick(seen)
+
+    shop.server._answer = answer
+    with ThreadPoolExecutor(2) as pool:
+        slow = pool.submit(shop.invoke, "a.tar.gz", b"slow")
+        assert entered.wait(20)
+        other = pool.submit(shop.invoke, "b.tar.gz")
+        while shop.server.asked.count("POST models") < 2:
+            assert not other.done()
+        leave.set()
+        assert (slow.result(20), other.result(20)) == ("a", "b")
+
+
+def test_a_full_disk_is_a_model_error_and_the_models_in_memory_go_on(open_shop, monkeypatch):
+    shop = open_shop()
+    assert shop.invoke("a.tar.gz") == "a"
+
+    def full(source, folder):
+        raise OSError(28, "No space left on device")
+
+    monkeypatch.setattr(model_shelf, "unpack", full)
+    code, message = shop.refused("b.tar.gz")
+    assert code == "ModelError" and "No space left on device" in message
+    assert shop.invoke("a.tar.gz") == "a"
+    assert [path.name for path in shop.on_disk if "." in path.name] == []
+
+
+def test_a_defect_while_a_model_is_loaded_is_told_and_nobody_waits(open_shop, monkeypatch):
+    shop = open_shop()
+
+    def broken(source, folder):
+        raise ZeroDivisionError
+
+    monkeypatch.setattr(model_shelf, "unpack", broken)
+    assert shop.refused("b.tar.gz")[0] == "InternalFailure"

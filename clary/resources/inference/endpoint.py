@@ -12,7 +12,7 @@ from clary.engine.resource import BoundResource, Resource
 from clary.engine.verbs import change_row, create
 from clary.model.errors import NotImplementedException, ValidationException
 from clary.reconcile.lifecycles import ENDPOINT
-from clary.resources.inference.endpoint_alarms import described as alarms_described
+from clary.resources.inference.endpoint_alarms import require_alarms
 from clary.resources.inference.endpoint_async import (
     async_shown,
     require_topics,
@@ -22,6 +22,11 @@ from clary.resources.inference.endpoint_async import (
 from clary.resources.inference.endpoint_capture import capture_shown
 from clary.resources.inference.endpoint_containers import is_plain, model_part
 from clary.resources.inference.endpoint_deployment import begun
+from clary.resources.inference.endpoint_explainer import (
+    explainer_of,
+    explainer_part,
+    explainer_shown,
+)
 from clary.resources.inference.endpoint_launch import hosts, images
 from clary.resources.inference.endpoint_plan import plan_endpoint
 from clary.resources.inference.endpoint_routes import publish_routes
@@ -32,12 +37,10 @@ from clary.resources.inference.endpoint_shown import (
     shadows_shown,
     variants_shown,
 )
-from clary.resources.inference.endpoint_traffic import ALL_AT_ONCE, alarms_of, check_policy
+from clary.resources.inference.endpoint_traffic import ALL_AT_ONCE, check_policy
 from clary.resources.inference.scale_to_zero import carried_over, least_hosts
 from clary.resources.inference.serverless import check_concurrency, serverless_part
 from clary.store.rows import Row
-
-NOT_BUILT = ("ExplainerConfig",)
 
 
 def _in_progress(row: Row) -> ValidationException:
@@ -47,11 +50,6 @@ def _in_progress(row: Row) -> ValidationException:
 def target_of(call: Call, config_name: str, revision: int) -> dict[str, Any]:
     """What an endpoint of this configuration runs: a copy, since models and configurations may be deleted."""
     config = _row(call, "EndpointConfig", config_name)
-    for member in NOT_BUILT:
-        if config.document.get(member):
-            raise NotImplementedException(
-                f"Endpoint configurations with {member} are not built yet in this version of Clary."
-            )
     check_shadows(config.document)
     shadows = config.document.get("ShadowProductionVariants") or []
     return with_large_payloads(
@@ -64,6 +62,7 @@ def target_of(call: Call, config_name: str, revision: int) -> dict[str, Any]:
             "shadows": [_variant(call, config, variant) for variant in shadows],
             "capture": config.document.get("DataCaptureConfig"),
             "async": config.document.get("AsyncInferenceConfig"),
+            "explainer": explainer_part(call, config.document),
         }
     )
 
@@ -73,6 +72,10 @@ def _variant(call: Call, config: Row, variant: dict[str, Any]) -> dict[str, Any]
         return _for_components(config, variant)
     model = _row(call, "Model", variant["ModelName"])
     part = model_part(call.parts, model)
+    if explainer_of(config.document) and not is_plain(part):
+        raise ValidationException(
+            "ExplainerConfig cannot be used with models of several containers or models."
+        )
     if config.document.get("AsyncInferenceConfig") and not is_plain(part):
         raise NotImplementedException(
             "Asynchronous endpoints of several containers or models are not built yet in this "
@@ -126,6 +129,7 @@ endpoint = Resource(
         "LastDeploymentConfig": last_deployment_config,
         "DataCaptureConfig": capture_shown,
         "AsyncInferenceConfig": async_shown,
+        "ExplainerConfig": explainer_shown,
     },
     plan=plan_endpoint,
     hosts=hosts,
@@ -161,7 +165,7 @@ def update_endpoint(call: Call) -> dict[str, Any]:
         carried_over(live, target)
         config = _deployment_config(call, row)
         check_policy(config or ALL_AT_ONCE, live, target)
-        _require_alarms(call, config or {})
+        require_alarms(call, config or {})
         row.state |= {
             "attempts": row.state.get("attempts", 0) + 1,
             "target": target,
@@ -187,20 +191,6 @@ def _deployment_config(call: Call, row: Row) -> dict[str, Any] | None:
             "UpdateEndpoint takes either a DeploymentConfig or RetainDeploymentConfig, not both."
         )
     return last_deployment_config(row)
-
-
-def _require_alarms(call: Call, config: dict[str, Any]) -> None:
-    """An alarm that is not there would never go off; a misspelt name is told before the update."""
-    names = alarms_of(config)
-    if not names:
-        return
-    known = alarms_described(call.parts, call.account, call.region, names)
-    missing = [name for name in names if name not in known]
-    if missing:
-        raise ValidationException(
-            f"Could not find the CloudWatch alarms {', '.join(missing)} of the "
-            "AutoRollbackConfiguration; create them before the update."
-        )
 
 
 def _retain(
@@ -279,8 +269,7 @@ def _resized_serverless(
 @endpoint.operation("DeleteEndpoint")
 def delete_endpoint(call: Call) -> dict[str, Any]:
     def change(row: Row) -> None:
-        if row.status in ("Creating", "Updating", "SystemUpdating", "RollingBack"):
-            raise _in_progress(row)
+        # SageMaker refuses this while a change is under way; an endpoint that is stuck must be able to go.
         _require_no_components(call, row)
         row.status = "Deleting"
         row.due = call.time

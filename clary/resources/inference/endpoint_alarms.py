@@ -4,10 +4,13 @@ from __future__ import annotations
 
 import logging
 from collections.abc import Iterator
+from typing import Any
 
-from clary.engine.call import Parts
+from clary.engine.call import Call, Parts
 from clary.identity.principals import service_principal
+from clary.model.errors import ValidationException
 from clary.resources.inference.endpoint_deployment import Deployment
+from clary.resources.inference.endpoint_traffic import alarms_of
 from clary.store.rows import Query, Row, RowChanged
 
 log = logging.getLogger(__name__)
@@ -50,6 +53,20 @@ def described(parts: Parts, account: str, region: str, names: tuple[str, ...]) -
     return {one["AlarmName"]: one["StateValue"] for one in alarms}
 
 
+def require_alarms(call: Call, config: dict[str, Any]) -> None:
+    """An alarm that is not there would never go off; a misspelt name is told before the update."""
+    names = alarms_of(config)
+    if not names:
+        return
+    known = described(call.parts, call.account, call.region, names)
+    missing = [name for name in names if name not in known]
+    if missing:
+        raise ValidationException(
+            f"Could not find the CloudWatch alarms {', '.join(missing)} of the "
+            "AutoRollbackConfiguration; create them before the update."
+        )
+
+
 def _note(parts: Parts, row_id: int, alarmed: list[str], now: float) -> bool:
     """The loop may write the row at the same time: read again, a bounded number of times."""
     for _ in range(ATTEMPTS_MAX):
@@ -69,11 +86,13 @@ def _note(parts: Parts, row_id: int, alarmed: list[str], now: float) -> bool:
 
 
 def _updating(parts: Parts) -> Iterator[Row]:
-    for region in parts.store.rows.regions("Endpoint"):
+    kinds = ("Endpoint", "InferenceComponent")
+    places = [(kind, region) for kind in kinds for region in parts.store.rows.regions(kind)]
+    for kind, region in places:
         after = None
         while True:
             query = Query(
-                "Endpoint",
+                kind,
                 parts.settings.account,
                 region,
                 status="Updating",

@@ -7,6 +7,7 @@ from clary.engine.resource import Resource
 from clary.model.errors import ValidationException
 from clary.resources.inference.endpoint_async import async_is_for_instances
 from clary.resources.inference.endpoint_capture import capture_goes_to_s3
+from clary.resources.inference.endpoint_explainer import explainer_can_work
 
 
 def variants_are_named_once(call: Call) -> None:
@@ -63,6 +64,7 @@ endpoint_config = Resource(
         capacity_is_instances_or_serverless,
         capture_goes_to_s3,
         async_is_for_instances,
+        explainer_can_work,
         with_weights,
     ),
 )

@@ -6,6 +6,7 @@ from typing import Any
 
 from clary.engine.call import Parts
 from clary.model.errors import NotImplementedException, ValidationException
+from clary.resources.inference.model_container import containers_of_model
 from clary.resources.inference.model_server import pipelined_workers
 from clary.store.rows import Row
 
@@ -14,9 +15,7 @@ SERIAL, DIRECT = "Serial", "Direct"
 
 def model_part(parts: Parts, model: Row) -> dict[str, Any]:
     """The members of an endpoint's variant that its model decides."""
-    given: list[dict[str, Any]] = model.document.get("Containers") or [
-        model.document["PrimaryContainer"]
-    ]
+    given = containers_of_model(model)
     containers = [_container(parts, one, number) for number, one in enumerate(given, 1)]
     mode = (model.document.get("InferenceExecutionConfig") or {}).get("Mode") or SERIAL
     if mode == DIRECT and not all(one.get("ContainerHostname") for one in given):
@@ -68,11 +67,6 @@ def is_plain(part: dict[str, Any]) -> bool:
 
 
 def _container(parts: Parts, given: dict[str, Any], number: int) -> dict[str, Any]:
-    if not given.get("Image"):
-        raise NotImplementedException(
-            "Serving a model package by its name is not built yet in this version of Clary; "
-            "create the model with an Image."
-        )
     name = given.get("ContainerHostname") or f"container_{number}"
     return {**given, "name": name, "pipelined_workers": pipelined_workers(parts, given)}
 

@@ -6,6 +6,8 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
+from clary.store.rows import Row
+
 Target = Mapping[str, Any]  # {"revision", "config", "variants": [{"VariantName", "count", ...}]}
 
 
@@ -58,6 +60,12 @@ def variants_of(target: Target | None) -> Sequence[Mapping[str, Any]]:
 
 def containers_of(variant: Mapping[str, Any]) -> Sequence[dict[str, Any]]:
     return variant.get("containers") or [variant.get("container") or {}]
+
+
+def adapter_of(row: Row) -> dict[str, Any] | None:
+    """Of an adapter component: {"name", "base", "uri"}; it has no hosts of its own."""
+    live = row.state.get("live") or row.state.get("target")
+    return (live or {"variants": [{}]})["variants"][0].get("adapter")
 
 
 def counts_of(target: Target | None) -> dict[str, int]:

@@ -44,7 +44,7 @@ def hosts(row: Row, keys: tuple[str, ...], parts: Parts) -> list[dict[str, Any]]
         variant = _variant(row, host)
         work = _work(row, key, variant, parts)
         for spec in host_specs(row, (key,), parts, work):
-            if "multi_model" in variant:
+            if has_models_folder(row, variant):
                 folder = models_folder(row, key, parts)
                 folder.mkdir(parents=True, mode=0o755, exist_ok=True)
                 spec["program"]["read_only"].append(str(folder))
@@ -70,6 +70,7 @@ def _work(row: Row, key: str, variant: Mapping[str, Any], parts: Parts) -> Work:
         inputs=() if multi_model else model_inputs(container),
         stream=partial(_stream, row),
         log_group=LOG_GROUPS[row.kind] + row.name,
+        instance_type=lambda _: variant.get("InstanceType") or "",
         memory_bytes=variant.get("memory_bytes"),
         grace_seconds=GRACE_SECONDS,
         network_isolation=variant["isolated"],
@@ -79,6 +80,11 @@ def _work(row: Row, key: str, variant: Mapping[str, Any], parts: Parts) -> Work:
             "ping_path": "/ping",
         },
     )
+
+
+def has_models_folder(row: Row, variant: Mapping[str, Any]) -> bool:
+    """Models of a multi-model endpoint, and adapters of a component, come while the host runs."""
+    return "multi_model" in variant or row.kind == "InferenceComponent"
 
 
 def models_folder(row: Row, key: str, parts: Parts) -> Any:

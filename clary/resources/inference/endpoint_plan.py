@@ -363,4 +363,7 @@ def _unhealthy(key: str, exited: Exited) -> str:
     )
     if outcome.get("out_of_memory"):
         reason += " It was ended by the memory limit of its instance."
+    # What the runner saw beside the health check: that nothing listened on the port, for one.
+    why = str(outcome.get("failure") or "").partition("did not pass the ping health check.")[2]
+    reason += why[:300]
     return f"{reason} Last log lines: {' | '.join(tail)}" if tail else reason

@@ -16,8 +16,8 @@ from clary.resources.inference.endpoint_fleets import (
     serving_variants,
     shadowing_variants,
 )
-from clary.resources.inference.endpoint_hosts import containers_of, instance_of
-from clary.resources.inference.endpoint_launch import models_folder
+from clary.resources.inference.endpoint_hosts import adapter_of, containers_of, instance_of
+from clary.resources.inference.endpoint_launch import has_models_folder, models_folder
 from clary.store.rows import Query, Row
 
 _PAGE = 1_000
@@ -55,6 +55,7 @@ def route_of(row: Row, parts: Parts) -> dict[str, Any]:
         "id": str(int(row.created * 1e6)),
         "role": _role(live),
         "capture": (live or {}).get("capture"),
+        "explainer": (live or {}).get("explainer"),
         "async": (live or row.state.get("target") or {}).get("async"),
     }
 
@@ -82,7 +83,7 @@ def _instance(row: Row, serving: ServingVariant, keys: tuple[str, ...], parts: P
     sockets = [str(host_directory(parts.settings, row, key) / "serve.sock") for key in keys]
     found: Entry = {"id": instance_of(keys[0]), "socket": sockets[0]}
     containers = containers_of(serving.variant)
-    if "multi_model" in serving.variant:
+    if has_models_folder(row, serving.variant):
         found["models"] = str(models_folder(row, keys[0], parts))
     if len(keys) > 1:
         found["containers"] = [
@@ -95,12 +96,21 @@ def _instance(row: Row, serving: ServingVariant, keys: tuple[str, ...], parts: P
 def _components(parts: Parts) -> dict[str, Entry]:
     """By the ARN of their endpoint: the copies of each inference component."""
     found: dict[str, Entry] = {}
+    adapters: list[tuple[Entry, str, dict[str, Any]]] = []
     for region in parts.store.rows.regions("InferenceComponent"):
         where = {"account": parts.settings.account, "region": region}
         for row in parts.store.rows.every("InferenceComponent", **where):
             known = found.setdefault(row.state["endpoint"], {"components": {}})
             fleets = [_variant(row, one, parts) for one in serving_variants(row)]
-            known["components"][row.name] = fleets
+            adapter = adapter_of(row)
+            if adapter is None:
+                known["components"][row.name] = fleets
+            elif row.status in SERVING:
+                adapters.append((known["components"], row.name, adapter))
+    for components, name, adapter in adapters:
+        # An adapter is asked on the copies of its base.
+        fleets = components.get(adapter["base"], [])
+        components[name] = [{**fleet, "adapter": adapter} for fleet in fleets]
     return found
 
 

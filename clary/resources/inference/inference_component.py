@@ -15,14 +15,21 @@ from clary.engine.resource import Resource
 from clary.engine.verbs import change_row, create
 from clary.model.errors import NotImplementedException, ValidationException
 from clary.reconcile.lifecycles import ENDPOINT
+from clary.resources.inference.endpoint_alarms import require_alarms
 from clary.resources.inference.endpoint_containers import container_part, is_plain, model_part
 from clary.resources.inference.endpoint_deployment import begun
 from clary.resources.inference.endpoint_fleets import shown_fleet
+from clary.resources.inference.endpoint_hosts import adapter_of
 from clary.resources.inference.endpoint_launch import hosts, images
 from clary.resources.inference.endpoint_plan import plan_endpoint
 from clary.resources.inference.endpoint_routes import publish_routes
 from clary.resources.inference.endpoint_shown import last_deployment_config
-from clary.resources.inference.endpoint_traffic import ALL_AT_ONCE, alarms_of, check_policy
+from clary.resources.inference.endpoint_traffic import ALL_AT_ONCE, check_policy
+from clary.resources.inference.inference_component_adapter import (
+    adapter_target,
+    check_adapter,
+    require_no_adapters,
+)
 from clary.store.rows import Row
 
 KIND = "InferenceComponent"
@@ -36,8 +43,11 @@ def one_specification(call: Call) -> None:
             "Specifications by instance type are not built yet in this version of Clary; give one "
             "Specification."
         )
-    if not call.input.get("Specification"):
+    specification = call.input.get("Specification")
+    if not specification:
         raise ValidationException("Specification is required.")
+    if specification.get("BaseInferenceComponentName"):
+        check_adapter(specification, call.input.get("RuntimeConfig"))
 
 
 def endpoint_takes_components(call: Call) -> None:
@@ -81,6 +91,8 @@ def _target(
     variants = endpoint.state["live"]["variants"]
     variant = next(one for one in variants if one["VariantName"] == document["VariantName"])
     specification = document["Specification"]
+    if specification.get("BaseInferenceComponentName"):
+        return adapter_target(call, endpoint, document, variant, revision)
     startup = specification.get("StartupParameters") or {}
     needed = specification.get("ComputeResourceRequirements") or {}
     memory = needed.get("MaxMemoryRequiredInMb")
@@ -98,10 +110,6 @@ def _target(
 
 
 def _model(call: Call, specification: Mapping[str, Any], role: str) -> dict[str, Any]:
-    if specification.get("BaseInferenceComponentName"):
-        raise NotImplementedException(
-            "Adapter inference components are not built yet in this version of Clary."
-        )
     name, given = specification.get("ModelName"), specification.get("Container")
     if bool(name) == bool(given):
         raise ValidationException("A Specification gives either a ModelName or a Container.")
@@ -132,7 +140,9 @@ def _specification(row: Row) -> dict[str, Any]:
     return shown
 
 
-def _runtime(row: Row) -> dict[str, Any]:
+def _runtime(row: Row) -> dict[str, Any] | None:
+    if adapter_of(row) is not None:
+        return None  # it is asked on the copies of its base
     (variant,) = row.state["target"]["variants"]
     return {"DesiredCopyCount": variant["count"], "CurrentCopyCount": shown_fleet(row)}
 
@@ -176,7 +186,7 @@ def update_inference_component(call: Call) -> dict[str, Any]:
     def change(row: Row) -> None:
         _require_settled(row)
         live = row.state["live"]
-        document = {**row.document}
+        document = {**row.document, "InferenceComponentName": row.name}
         if call.input.get("Specification"):
             document["Specification"] = call.input["Specification"]
         given = call.input.get("RuntimeConfig") or {}
@@ -190,10 +200,7 @@ def update_inference_component(call: Call) -> dict[str, Any]:
         target = _target(call, endpoint, document, count, revision)
         config = call.input.get("DeploymentConfig")
         check_policy(config or ALL_AT_ONCE, live, target)
-        if alarms_of(config or {}):
-            raise NotImplementedException(
-                "Alarms of inference component updates are not built yet in this version of Clary."
-            )
+        require_alarms(call, config or {})
         row.state |= {
             "attempts": row.state.get("attempts", 0) + 1,
             "target": target,
@@ -211,6 +218,10 @@ def update_inference_component(call: Call) -> dict[str, Any]:
 def update_inference_component_runtime_config(call: Call) -> dict[str, Any]:
     def change(row: Row) -> None:
         _require_settled(row)
+        if adapter_of(row) is not None:
+            raise ValidationException(
+                f"{row.name} is an adapter inference component: it has no copies of its own."
+            )
         _resize(row, call.input["DesiredRuntimeConfig"]["CopyCount"])
         row.due = call.time
 
@@ -220,8 +231,7 @@ def update_inference_component_runtime_config(call: Call) -> dict[str, Any]:
 @inference_component.operation("DeleteInferenceComponent")
 def delete_inference_component(call: Call) -> dict[str, Any]:
     def change(row: Row) -> None:
-        if row.status in ("Creating", "Updating"):
-            raise _in_progress(row)
+        require_no_adapters(call, row)
         row.status, row.due = "Deleting", call.time
 
     _changed(call, change)

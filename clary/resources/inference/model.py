@@ -1,11 +1,16 @@
-"""A model: the containers that serve one set of artifacts."""
+"""A model: the containers that serve one set of artifacts, given one by one or by model packages."""
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+from typing import Any
+
 from clary.engine.call import Call
 from clary.engine.resource import Resource
+from clary.engine.verbs import create
 from clary.model.errors import ValidationException
 from clary.model.s3_uris import parse_s3_uri
+from clary.resources.inference.model_packages import containers_of_package
 
 
 def one_container_or_several(call: Call) -> None:
@@ -28,7 +33,10 @@ def containers_have_an_image(call: Call) -> None:
 
 def model_data_is_there(call: Call) -> None:
     """Artifacts are looked up when the model is made, so that a misspelt URL fails here and not at the endpoint."""
-    containers = call.input.get("Containers") or [call.input["PrimaryContainer"]]
+    _require_data(call, call.input.get("Containers") or [call.input["PrimaryContainer"]])
+
+
+def _require_data(call: Call, containers: Sequence[dict[str, Any]]) -> None:
     for container in containers:
         url = container.get("ModelDataUrl")
         if not url or container.get("Mode") == "MultiModel":
@@ -43,3 +51,15 @@ model = Resource(
     defaults={"EnableNetworkIsolation": False},
     admits=(one_container_or_several, containers_have_an_image, model_data_is_there),
 )
+
+
+@model.operation("CreateModel")
+def create_model(call: Call) -> dict[str, Any]:
+    """What model packages say is copied: a package may be changed or deleted after its models are made."""
+    one_container_or_several(call)
+    given = call.input.get("Containers") or [call.input["PrimaryContainer"]]
+    if not any(one.get("ModelPackageName") for one in given):
+        return create(call.parts.bound("Model"), call)
+    containers = [one for container in given for one in containers_of_package(call, container)]
+    _require_data(call, containers)
+    return create(call.parts.bound("Model"), call, {"containers": containers})

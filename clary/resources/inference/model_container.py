@@ -8,11 +8,19 @@ from clary.model.errors import NotImplementedException
 from clary.store.rows import Row
 
 
+def containers_of_model(model: Row) -> list[dict[str, Any]]:
+    """All that a model runs; those of model packages as the packages were when the model was made."""
+    found: list[dict[str, Any]] = (
+        model.state.get("containers")
+        or model.document.get("Containers")
+        or [model.document["PrimaryContainer"]]
+    )
+    return found
+
+
 def only_container(model: Row, what: str) -> dict[str, Any]:
     """A model's container; raise NotImplementedException for what `what` cannot be made of yet."""
-    containers: list[dict[str, Any]] = model.document.get("Containers") or [
-        model.document["PrimaryContainer"]
-    ]
+    containers = containers_of_model(model)
     if len(containers) > 1:
         raise NotImplementedException(
             f"{what} whose model has several containers are not built yet in this version of Clary."
@@ -21,11 +29,6 @@ def only_container(model: Row, what: str) -> dict[str, Any]:
     if container.get("Mode") == "MultiModel":
         raise NotImplementedException(
             f"{what} of multi-model containers are not built yet in this version of Clary."
-        )
-    if not container.get("Image"):
-        raise NotImplementedException(
-            f"{what} of a model package named by its ARN are not built yet in this version of "
-            "Clary; create the model with an Image."
         )
     return container
 

@@ -146,6 +146,7 @@ def hosts(row: Row, keys: tuple[str, ...], parts: Parts) -> list[dict[str, Any]]
         stream=lambda host: f"{row.name}/{instance_id(row, host)}-{begun}",
         log_group=LOG_GROUP,
         seconds_max=RUNTIME_SECONDS_MAX,
+        instance_type=lambda _: row.document["TransformResources"]["InstanceType"],
         grace_seconds=GRACE_SECONDS,
         network_isolation=model["isolated"],
         serve={

@@ -28,5 +28,11 @@ def a_model(ask: Asker) -> dict[str, Any]:
 recipe = Recipe(
     "EndpointConfig",
     before=a_model,
-    without={"CreateEndpointConfig": ("ProductionVariants.ServerlessConfig",)},
+    without={
+        "CreateEndpointConfig": (
+            "ProductionVariants.ServerlessConfig",
+            # It excludes asynchronous inference; tests/resources/inference has it.
+            "ExplainerConfig",
+        )
+    },
 )

@@ -6,5 +6,12 @@ from tests.contract.recipe import Recipe
 recipe = Recipe(
     "Model",
     values={"PrimaryContainer.Image": IMAGE},
-    without={"CreateModel": ("Containers", "InferenceExecutionConfig")},
+    without={
+        "CreateModel": (
+            "Containers",
+            "InferenceExecutionConfig",
+            # A package names its own image.
+            "PrimaryContainer.ModelPackageName",
+        )
+    },
 )

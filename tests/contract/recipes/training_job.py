@@ -17,10 +17,29 @@ recipe = Recipe(
             "AlgorithmSpecification.AlgorithmName",
             "ResourceConfig.InstanceGroups",
             "InputDataConfig.DataSource.FileSystemDataSource",
+            "InputDataConfig.DataSource.DatasetSource",
+            "InputDataConfig.DataSource.S3DataSource.AttributeNames",
+            "InputDataConfig.DataSource.S3DataSource.InstanceGroupNames",
+            "AlgorithmSpecification.TrainingImageConfig",
+            "ResourceConfig.KeepAlivePeriodInSeconds",
+            "MlflowConfig",
+            "ModelPackageConfig",
+            "ServerlessJobConfig",
+            "SessionChainingConfig",
         )
     },
+    inputs={
+        "CreateTrainingJob": {
+            "InputDataConfig.DataSource.S3DataSource.S3DataType": "S3Prefix",
+            "InputDataConfig.InputMode": "Pipe",
+            "TensorBoardOutputConfig.LocalPath": "/opt/ml/output/tensorboard",
+            "DebugHookConfig.LocalPath": "/opt/ml/output/tensors",
+            "ProfilerConfig.ProfilingIntervalInMilliseconds": 500,
+        }
+    },
     elsewhere={
-        "ListTrainingJobs.WarmPoolStatusEquals": "no job keeps a warm pool",
+        "UpdateTrainingJob": "tests/resources/training/test_warm_pool.py",
+        "ListTrainingJobs.WarmPoolStatusEquals": "tests/resources/training/test_warm_pool.py",
         "ListTrainingJobs.TrainingPlanArnEquals": "no job runs by a training plan",
     },
 )

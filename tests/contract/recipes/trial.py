@@ -18,4 +18,18 @@ def a_component(shown: dict[str, Any], ask: Asker) -> str:
     return name
 
 
-recipe = Recipe("Trial", before=an_experiment, filters={"TrialComponentName": a_component})
+def without_components(ask: Asker, shown: dict[str, Any]) -> None:
+    """A trial with components is not deleted."""
+    trial = shown["TrialName"]
+    found = ask.ask("ListTrialComponents", TrialName=trial)["TrialComponentSummaries"]
+    for name in (one["TrialComponentName"] for one in found):
+        ask.ask("DisassociateTrialComponent", TrialComponentName=name, TrialName=trial)
+        ask.ask("DeleteTrialComponent", TrialComponentName=name)
+
+
+recipe = Recipe(
+    "Trial",
+    before=an_experiment,
+    filters={"TrialComponentName": a_component},
+    after=without_components,
+)

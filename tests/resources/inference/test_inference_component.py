@@ -7,7 +7,7 @@ from dataclasses import replace
 import pytest
 from botocore.exceptions import ClientError
 
-from tests.journeys.conftest import ROLE, wait_until
+from tests.journeys.conftest import ROLE, archive, wait_until
 from tests.resources.inference.conftest import Load, unique
 
 pytestmark = pytest.mark.xdist_group("endpoints")
@@ -18,7 +18,8 @@ def endpoint(hosting):
     variant = {"VariantName": "All", "InstanceType": "ml.m5.large", "InitialInstanceCount": 2}
     name = hosting.endpoint(hosting.config(variant, ExecutionRoleArn=ROLE))
     yield name
-    for one in _every(hosting, name):
+    # Adapters first: their base cannot go before them.
+    for one in sorted(_every(hosting, name), key=lambda one: not one.startswith("adapter")):
         hosting.sagemaker.delete_inference_component(InferenceComponentName=one)
     wait_until(lambda: not _every(hosting, name))
 
@@ -85,6 +86,76 @@ def test_copies_come_and_go_and_none_means_no_capacity(hosting, endpoint):
     assert hosting.invoke(endpoint, InferenceComponentName=name) == "one(x)"
 
 
+ADAPTED = """
+import os
+
+def model_fn(folder):
+    return open(os.path.join(folder, "name.txt")).read()
+
+def input_fn(body, content_type, context):
+    return body, context.get_request_header(0, "X-Amzn-SageMaker-Adapter-Path")
+
+def predict_fn(data, model):
+    body, folder = data
+    adapter = open(os.path.join(folder, "word.txt")).read() if folder else ""
+    return f"{model}{adapter}"
+
+def output_fn(said, accept):
+    return said, "text/plain"
+"""
+
+
+def adapter(hosting, endpoint: str, base: str, says: str, **members) -> str:
+    name, key = unique("adapter"), f"{unique('adapter')}.tar.gz"
+    hosting.s3.put_object(Bucket=hosting.bucket, Key=key, Body=archive({"word.txt": says}))
+    hosting.sagemaker.create_inference_component(
+        InferenceComponentName=name,
+        EndpointName=endpoint,
+        Specification={
+            "BaseInferenceComponentName": base,
+            "Container": {"ArtifactUrl": f"s3://{hosting.bucket}/{key}"},
+            **members,
+        },
+    )
+    return name
+
+
+def test_adapters_are_asked_on_the_copies_of_their_base(hosting, endpoint):
+    key = f"{unique('base')}/model.tar.gz"
+    packed = archive({"name.txt": "base", "code/inference.py": ADAPTED})
+    hosting.s3.put_object(Bucket=hosting.bucket, Key=key, Body=packed)
+    container = {**hosting.container("base"), "ModelDataUrl": f"s3://{hosting.bucket}/{key}"}
+    base = unique("base")
+    hosting.sagemaker.create_inference_component(
+        InferenceComponentName=base,
+        EndpointName=endpoint,
+        Specification={
+            "ModelName": hosting.model("base", PrimaryContainer=container),
+            "ComputeResourceRequirements": needs(),
+        },
+        RuntimeConfig={"CopyCount": 2},
+    )
+    settled(hosting, base)
+    first, second = (adapter(hosting, endpoint, base, says) for says in ("-sql", "-law"))
+    for name in (first, second):
+        settled(hosting, name)
+    for name, said in ((first, "base-sql"), (second, "base-law"), (base, "base")):
+        assert {hosting.invoke(endpoint, InferenceComponentName=name) for _ in range(6)} == {said}
+    shown = hosting.sagemaker.describe_inference_component(InferenceComponentName=first)
+    assert shown["Specification"]["BaseInferenceComponentName"] == base
+    assert "RuntimeConfig" not in shown
+    with pytest.raises(ClientError, match="Delete its adapter inference components first"):
+        hosting.sagemaker.delete_inference_component(InferenceComponentName=base)
+    with pytest.raises(ClientError, match="is an adapter itself"):
+        adapter(hosting, endpoint, first, "-none")
+    with pytest.raises(ClientError, match="ComputeResourceRequirements cannot be given"):
+        adapter(hosting, endpoint, base, "-none", ComputeResourceRequirements=needs())
+    with pytest.raises(ClientError, match="no copies of its own"):
+        hosting.sagemaker.update_inference_component_runtime_config(
+            InferenceComponentName=first, DesiredRuntimeConfig={"CopyCount": 2}
+        )
+
+
 def test_no_request_fails_while_a_component_moves_to_another_model(hosting, endpoint):
     name = add(hosting, endpoint, "old", 2)
     named = replace(hosting, endpoints=[])
@@ -107,3 +178,32 @@ def test_no_request_fails_while_a_component_moves_to_another_model(hosting, endp
         wait_until(lambda: load.said["new(x)"] > count + 100)
     assert load.failures == []
     assert hosting.invoke(endpoint, InferenceComponentName=name) == "new(x)"
+
+
+def test_an_alarm_brings_a_component_back_to_its_model(hosting, endpoint, client):
+    cloudwatch, alarm = client("cloudwatch"), unique("errors")
+    cloudwatch.put_metric_alarm(
+        AlarmName=alarm,
+        Namespace="Tests",
+        MetricName=alarm,
+        Statistic="Sum",
+        Period=60,
+        EvaluationPeriods=1,
+        Threshold=1.0,
+        ComparisonOperator="GreaterThanThreshold",
+    )
+    name = add(hosting, endpoint, "old")
+    batch = {"Type": "COPY_COUNT", "Value": 1}
+    hosting.sagemaker.update_inference_component(
+        InferenceComponentName=name,
+        Specification={"ModelName": hosting.model("new"), "ComputeResourceRequirements": needs()},
+        DeploymentConfig={
+            "RollingUpdatePolicy": {"MaximumBatchSize": batch, "WaitIntervalInSeconds": 300},
+            "AutoRollbackConfiguration": {"Alarms": [{"AlarmName": alarm}]},
+        },
+    )
+    wait_until(lambda: hosting.invoke(endpoint, InferenceComponentName=name) == "new(x)")
+    cloudwatch.set_alarm_state(AlarmName=alarm, StateValue="ALARM", StateReason="a test")
+    assert alarm in settled(hosting, name)["FailureReason"]
+    assert hosting.invoke(endpoint, InferenceComponentName=name) == "old(x)"
+    cloudwatch.delete_alarms(AlarmNames=[alarm])
