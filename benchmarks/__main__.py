@@ -11,11 +11,14 @@ NAMES = (
     "control_plane",
     "listing",
     "job_start",
+    "job_queue",
     "objects",
     "hop",
     "batch_transform",
     "invocations",
     "algorithms",
+    "tuning",
+    "search_quality",
 )
 
 

@@ -3,8 +3,9 @@
 python benchmarks/algorithms.py [--rows 2000000] [--rounds 2] [--algorithms kmeans,pca] [--formats csv]
 
 Both sides read the same files, interleaved. The direct side is timed from the opened file to the
-fitted model, without the start of Python and its imports: it is the limit, not a peer. The peak
-memory of the algorithm is that of its program run alone on the same file.
+matrix, and from the matrix to the fitted model, without the start of Python and its imports: it is
+the limit, not a peer. The peak memory of the algorithm is that of its program run alone on the
+same file, less that of its environment's libraries alone.
 """
 
 from __future__ import annotations
@@ -26,6 +27,7 @@ import pyarrow
 from pyarrow import csv
 
 from clary.images import build, catalogue
+from clary.images.image import Image
 from clary.settings import Settings
 from clary.workloads.formats import recordio_protobuf
 
@@ -34,24 +36,26 @@ BUCKET = "sagemaker-us-east-1-123456789012"
 FEATURES = 50
 ROWS_AT_ONCE = 100_000
 JOB_SECONDS_MAX = 3600
+ROUNDS = "20"  # of boosting, on both sides
 ALGORITHMS = {
     "linear-learner": {"predictor_type": "binary_classifier"},
     "kmeans": {"feature_dim": str(FEATURES), "k": "10"},
     "pca": {"feature_dim": str(FEATURES), "num_components": "10", "mini_batch_size": "5000"},
+    "sagemaker-xgboost": {"num_round": ROUNDS, "objective": "binary:logistic"},
+    "lightgbm": {"num_boost_round": ROUNDS, "early_stopping_rounds": "0"},
 }
+TAGS = {"sagemaker-xgboost": "3.0-5"}
+ONLY_CSV = ("lightgbm",)
 CONTENT_TYPES = {
     "csv": "text/csv;label_size=1",
     "recordio": "application/x-recordio-protobuf",
 }
 
-# The limit: polars for CSV, rows sliced by their stride for RecordIO, scikit-learn on the matrix.
-DIRECT = """
+# The limit: polars for CSV, rows sliced by their stride for RecordIO; then the library.
+LOAD = """
 import sys, time, struct
 import numpy, polars
-from sklearn.linear_model import LogisticRegression
-from sklearn.cluster import KMeans
-from sklearn.decomposition import PCA
-name, path, features = sys.argv[1], sys.argv[2], int(sys.argv[3])
+path, features, kept = sys.argv[1], int(sys.argv[2]), sys.argv[3]
 started = time.perf_counter()
 if path.endswith(".csv"):
     schema = {f"c{at}": polars.Float32 for at in range(features + 1)}
@@ -66,15 +70,56 @@ else:
     at = first.index(struct.pack("<B", 10) + b"\\xc8\\x01") + 3
     rows = numpy.ascontiguousarray(data[:, at : at + 4 * features]).view("<f4")
     labels = numpy.ascontiguousarray(data[:, 8 + length - 4 : 8 + length]).view("<f4")[:, 0]
-loaded = time.perf_counter()
-if name == "linear-learner":
-    LogisticRegression().fit(rows, labels)
-elif name == "kmeans":
-    KMeans(10, n_init=1, random_state=0).fit(rows)
-else:
-    PCA(10, svd_solver="covariance_eigh").fit(rows)
-print(loaded - started, time.perf_counter() - loaded)
+print(time.perf_counter() - started)
+numpy.savez(kept, rows=rows, labels=labels)
 """
+FITS = {
+    "linear-learner": """
+from sklearn.linear_model import LogisticRegression
+fit = lambda: LogisticRegression().fit(rows, labels)
+""",
+    "kmeans": """
+from sklearn.cluster import KMeans
+fit = lambda: KMeans(10, n_init=1, random_state=0).fit(rows)
+""",
+    "pca": """
+from sklearn.decomposition import PCA
+fit = lambda: PCA(10, svd_solver="covariance_eigh").fit(rows)
+""",
+    "sagemaker-xgboost": """
+import xgboost
+def fit():
+    data = xgboost.QuantileDMatrix(rows, labels)
+    settings = {"objective": "binary:logistic"}
+    xgboost.train(settings, data, rounds, evals=[(data, "train")], verbose_eval=False)
+""",
+    "lightgbm": """
+import lightgbm
+def fit():
+    settings = dict(objective="binary", num_leaves=64, max_depth=6, feature_fraction=0.9,
+        bagging_fraction=0.9, bagging_freq=1, min_data_in_leaf=3, verbosity=-1)
+    cut = len(rows) * 4 // 5
+    train = lightgbm.Dataset(rows[:cut], labels[:cut])
+    valid = lightgbm.Dataset(rows[cut:], labels[cut:], reference=train)
+    lightgbm.train(settings, train, rounds, [valid])
+""",
+}
+FIT = """
+import sys, time
+import numpy
+rounds = int(sys.argv[2])
+with numpy.load(sys.argv[1]) as kept:
+    rows, labels = kept["rows"], kept["labels"]
+{code}
+started = time.perf_counter()
+fit()
+print(time.perf_counter() - started)
+"""
+BARE = "import importlib, sys\nfor name in sys.argv[1:]: importlib.import_module(name)"
+
+
+def image_of(name: str) -> str:
+    return f"{REGISTRY}/{name}:{TAGS.get(name, '1')}"
 
 
 def write_data(folder: Path, rows: int) -> dict[str, Path]:
@@ -106,7 +151,7 @@ def job_seconds(client, name: str, kind: str) -> float:
         TrainingJobName=job,
         RoleArn=peers.ROLE,
         AlgorithmSpecification={
-            "TrainingImage": f"{REGISTRY}/{name}:1",
+            "TrainingImage": image_of(name),
             "TrainingInputMode": "File",
         },
         HyperParameters=ALGORITHMS[name],
@@ -135,21 +180,23 @@ def job_seconds(client, name: str, kind: str) -> float:
     return time.perf_counter() - started
 
 
-def direct_seconds(python: str, name: str, path: Path) -> tuple[float, float]:
-    """Loading and fitting."""
-    ended = subprocess.run(
-        [python, "-c", DIRECT, name, str(path), str(FEATURES)],
-        check=True,
-        capture_output=True,
-        text=True,
-    )
-    load, fit = map(float, ended.stdout.split())
+def output_of(*argv: str) -> float:
+    ended = subprocess.run(argv, check=True, capture_output=True, text=True)
+    return float(ended.stdout.split()[-1])
+
+
+def direct_seconds(loader: str, python: str, name: str, path: Path) -> tuple[float, float]:
+    """Loading, with the environment that has polars, and fitting, with the algorithm's own."""
+    kept = path.with_suffix(".npz")
+    load = output_of(loader, "-c", LOAD, str(path), str(FEATURES), str(kept))
+    fit = output_of(python, "-c", FIT.replace("{code}", FITS[name]), str(kept), ROUNDS)
+    kept.unlink()
     return load, fit
 
 
-def peak_megabytes(python: str, name: str, kind: str, path: Path, folder: Path) -> float:
-    """The peak resident memory of the program on this file."""
-    base = folder / uuid.uuid4().hex
+def peak_megabytes(image: Image, python: str, name: str, kind: str, path: Path) -> float:
+    """The peak resident memory of the program on this file, above that of its libraries."""
+    base = path.parent / uuid.uuid4().hex
     for place in ("input/config", "input/data/train", "model", "output/data"):
         (base / place).mkdir(parents=True)
     os.link(path, base / "input/data/train" / path.name)
@@ -157,16 +204,24 @@ def peak_megabytes(python: str, name: str, kind: str, path: Path, folder: Path) 
     config = base / "input/config"
     (config / "hyperparameters.json").write_text(json.dumps(ALGORITHMS[name]))
     (config / "inputdataconfig.json").write_text(json.dumps(described))
-    root = Path(__file__).parents[1]
+    command = [python, "-m", "clary.workloads.algorithms", image.algorithm, "train"]
+    return _peak(command, base) - _peak([python, "-c", BARE, *image.preload], base)
+
+
+def _peak(command: list[str], base: Path) -> float:
     process = subprocess.Popen(
-        [python, "-m", "clary.workloads.algorithms", name, "train"],
-        env={**os.environ, "SAGEMAKER_BASE_DIR": str(base), "PYTHONPATH": str(root)},
+        command,
+        env={
+            **os.environ,
+            "SAGEMAKER_BASE_DIR": str(base),
+            "PYTHONPATH": str(Path(__file__).parents[1]),
+        },
         stdout=subprocess.DEVNULL,
     )
     _, status, used = os.wait4(process.pid, 0)
     process.returncode = os.waitstatus_to_exitcode(status)
-    assert process.returncode == 0, f"{name} on {kind} ended with {process.returncode}"
-    return used.ru_maxrss / 1024
+    assert process.returncode == 0, f"{command} ended with {process.returncode}"
+    return used.ru_maxrss * 1024 / 1e6
 
 
 def main() -> None:
@@ -177,8 +232,11 @@ def main() -> None:
     parser.add_argument("--formats", default=",".join(CONTENT_TYPES))
     options = parser.parse_args()
     settings = Settings.load()
-    image = catalogue.resolve(f"{REGISTRY}/kmeans:1", settings)
-    python = str(build.build(image.environment, settings) / "bin" / "python")
+    images = {name: catalogue.resolve(image_of(name), settings) for name in ("kmeans", *ALGORITHMS)}
+    pythons = {
+        name: str(build.build(image.environment, settings) / "bin" / "python")
+        for name, image in images.items()
+    }
     names, kinds = options.algorithms.split(","), options.formats.split(",")
     with tempfile.TemporaryDirectory() as temporary, peers.clary() as peer:
         folder = Path(temporary)
@@ -192,16 +250,16 @@ def main() -> None:
         print(f"{options.rows} rows x {FEATURES}: {matrix:.0f} MB as float32; medians of seconds")
         print(f"{'':<27}{'load':>7}{'fit':>7}{'job':>8}{'ratio':>7}{'peak MB':>9}{'x data':>7}")
         for name in names:
-            for kind in kinds:
+            for kind in kinds if name not in ONLY_CSV else ("csv",):
                 jobs, loads, fits = [], [], []
                 job_seconds(client, name, kind)  # the first one of an image warms its parent
                 for _ in range(options.rounds):
                     jobs.append(job_seconds(client, name, kind))
-                    load, fit = direct_seconds(python, name, paths[kind])
+                    load, fit = direct_seconds(pythons["kmeans"], pythons[name], name, paths[kind])
                     loads.append(load)
                     fits.append(fit)
                 job, load, fit = (statistics.median(one) for one in (jobs, loads, fits))
-                peak = peak_megabytes(python, name, kind, paths[kind], folder)
+                peak = peak_megabytes(images[name], pythons[name], name, kind, paths[kind])
                 print(
                     f"{name + ', ' + kind:<27}{load:>7.2f}{fit:>7.2f}{job:>8.2f}"
                     f"{job / (load + fit):>7.2f}{peak:>9.0f}{peak / matrix:>7.2f}",

@@ -1,11 +1,14 @@
 """InvokeEndpoint as clients send it, beside a server written by hand for the same model.
 
     python benchmarks/invocations.py [--seconds 2] [--rounds 7] [--models sklearn xgboost] [--connections 1 16 64]
+    python benchmarks/invocations.py --multi-model 1000 [--seconds 2] [--rounds 7]
 
 One row of 30 features in, one number out; then 100 rows a request. Every request to Clary is signed anew
 (2,000 different ones in turn): signature, policies, routing, metrics and micro-batching are all in the figures,
 and for "captured" so is data capture of every request. The peer is FastAPI on uvicorn with two processes, one
 numerical thread each, in the very environment that Clary's model server runs in; it checks no signature.
+With --multi-model, that many models stand behind one endpoint: each is loaded by its first request, and then all
+of them are asked in turn, beside an endpoint of the one model.
 Needs `wrk`. Rows of one round are measured one after another, rounds alternate in order, and ratios are
 medians of the ratios within a round.
 """
@@ -28,6 +31,7 @@ import time
 from collections.abc import Iterator
 from dataclasses import dataclass, field
 from pathlib import Path
+from typing import Any
 from urllib.parse import urlsplit
 
 import peers
@@ -45,6 +49,7 @@ BUCKET = "sagemaker-us-east-1-123456789012"
 REQUESTS = 2_000
 REQUESTS_OF_MANY_ROWS = 200
 FEATURES = 30
+TARGET_MODEL = "x-amzn-sagemaker-target-model"
 TICKS = os.sysconf("SC_CLK_TCK")
 
 TRAIN = {
@@ -126,6 +131,7 @@ class Target:
     path: str
     keys: dict[str, str] | None  # None where nothing is signed
     processes: dict[str, str]  # what CPU is told of: a name, and what marks its command lines
+    models: list[str] = field(default_factory=list)  # TargetModel of one request after another
 
 
 def bodies(rows: int, count: int) -> list[bytes]:
@@ -142,7 +148,7 @@ def requests_file(target: Target, content: list[bytes], folder: Path) -> Path:
     host = urlsplit(target.url).netloc
     path = folder / "requests.txt"
     with path.open("w") as file:
-        for body in content:
+        for at, body in enumerate(content):
             headers = {
                 "host": host,
                 "accept-encoding": "identity",
@@ -151,6 +157,8 @@ def requests_file(target: Target, content: list[bytes], folder: Path) -> Path:
                 "amz-sdk-request": "attempt=1",
                 "content-length": str(len(body)),
             }
+            if target.models:
+                headers[TARGET_MODEL] = target.models[at % len(target.models)]
             if target.keys is not None:
                 headers |= signature(target, headers, body)
             lines = "".join(f"{name}: {value}\r\n" for name, value in headers.items())
@@ -166,7 +174,11 @@ def signature(target: Target, headers: dict[str, str], body: bytes) -> dict[str,
             "POST",
             target.path,
             "",
-            {name: headers[name] for name in ("host", "content-type")},
+            {
+                name: headers[name]
+                for name in ("host", "content-type", TARGET_MODEL)
+                if name in headers
+            },
             body,
         ),
         access_key=target.keys["AWS_ACCESS_KEY_ID"],
@@ -289,12 +301,24 @@ def packed(folder: Path, script: str = "") -> bytes:
     return content.getvalue()
 
 
-def deploy(peer: peers.Peer, kind: str, model: Path, *, captured: bool) -> str:
-    """An endpoint of the model; returns its name once it is in service."""
-    name = f"bench-{kind}{'-captured' if captured else ''}"
+def deploy(
+    peer: peers.Peer,
+    kind: str,
+    model: Path,
+    *,
+    captured: bool = False,
+    copies: int = 0,
+    serverless: bool = False,
+    name: str = "",
+) -> str:
+    """An endpoint of the model, or of `copies` of it; returns its name once it is in service."""
+    name = name or f"bench-{kind}{'-captured' if captured else ''}{'-many' if copies else ''}"
     sagemaker, s3 = peer.client("sagemaker"), peer.client("s3")
     script = SCRIPT if kind == "sklearn" else ""
-    s3.put_object(Bucket=BUCKET, Key=f"bench/{kind}.tar.gz", Body=packed(model, script))
+    content = packed(model, script)
+    s3.put_object(Bucket=BUCKET, Key=f"bench/{kind}.tar.gz", Body=content)
+    for number in range(copies):
+        s3.put_object(Bucket=BUCKET, Key=f"bench/many/{number}.tar.gz", Body=content)
     environment = (
         {"SAGEMAKER_PROGRAM": "inference.py", "SAGEMAKER_SUBMIT_DIRECTORY": "/opt/ml/model/code"}
         if script
@@ -305,13 +329,14 @@ def deploy(peer: peers.Peer, kind: str, model: Path, *, captured: bool) -> str:
         "ModelDataUrl": f"s3://{BUCKET}/bench/{kind}.tar.gz",
         "Environment": environment,
     }
+    if copies:
+        container |= {"Mode": "MultiModel", "ModelDataUrl": f"s3://{BUCKET}/bench/many/"}
     sagemaker.create_model(ModelName=name, ExecutionRoleArn=peers.ROLE, PrimaryContainer=container)
-    variant = {
-        "VariantName": "AllTraffic",
-        "ModelName": name,
-        "InstanceType": "ml.m5.large",
-        "InitialInstanceCount": 1,
-    }
+    variant: dict[str, Any] = {"VariantName": "AllTraffic", "ModelName": name}
+    if serverless:
+        variant["ServerlessConfig"] = {"MemorySizeInMB": 2048, "MaxConcurrency": 8}
+    else:
+        variant |= {"InstanceType": "ml.m5.large", "InitialInstanceCount": 1}
     capture = {
         "InitialSamplingPercentage": 100,
         "DestinationS3Uri": f"s3://{BUCKET}/captured",
@@ -321,11 +346,15 @@ def deploy(peer: peers.Peer, kind: str, model: Path, *, captured: bool) -> str:
     extra = {"DataCaptureConfig": capture} if captured else {}
     sagemaker.create_endpoint_config(EndpointConfigName=name, ProductionVariants=[variant], **extra)
     sagemaker.create_endpoint(EndpointName=name, EndpointConfigName=name)
+    wait_until_in_service(sagemaker, name)
+    return name
+
+
+def wait_until_in_service(sagemaker: Any, name: str) -> None:
     while (found := sagemaker.describe_endpoint(EndpointName=name))["EndpointStatus"] == "Creating":
         time.sleep(0.2)
     if found["EndpointStatus"] != "InService":
         raise RuntimeError(found.get("FailureReason"))
-    return name
 
 
 @contextlib.contextmanager
@@ -404,6 +433,59 @@ def run_model(kind: str, peer: peers.Peer, options: argparse.Namespace, folder: 
         tell(f"{kind} 100 rows @16", found, 100)
 
 
+def run_many(peer: peers.Peer, options: argparse.Namespace, folder: Path) -> None:
+    """One row at a time of models that are in memory, in turn, beside one model alone."""
+    settings = Settings.load()
+    environment = catalogue.resolve(IMAGES["sklearn"], settings).environment
+    model = trained("sklearn", build.build(environment, settings) / "bin" / "python", folder)
+    count = options.multi_model
+    one, many = deploy(peer, "sklearn", model), deploy(peer, "sklearn", model, copies=count)
+    names = [f"{number}.tar.gz" for number in range(count)]
+    runtime = peer.client("sagemaker-runtime")
+    row = bodies(1, 1)[0]
+    seconds = []
+    # A prediction is made on the event loop once some have shown that the model is quick.
+    for turn in range(4):
+        for name in names:
+            began = time.perf_counter()
+            answer = runtime.invoke_endpoint(
+                EndpointName=many, Body=row, ContentType="text/csv", TargetModel=name
+            )
+            answer["Body"].read()
+            if not turn:
+                seconds.append(time.perf_counter() - began)
+    print(
+        f"{count} models loaded by their first requests in {sum(seconds):.1f} s: "
+        f"median {statistics.median(seconds) * 1e3:.1f} ms, longest {max(seconds) * 1e3:.1f} ms"
+    )
+    processes = {"door": door_pid(peer), "models": f"{peer.home}/run"}
+    targets = [
+        Target("one model", peer.url, f"/endpoints/{one}/invocations", peer.environment, processes),
+        Target(
+            f"{count} models",
+            peer.url,
+            f"/endpoints/{many}/invocations",
+            peer.environment,
+            processes,
+            names,
+        ),
+    ]
+    for connections in options.connections:
+        found = measure(targets, bodies(1, REQUESTS), connections, options, folder)
+        alone, among = (found[target.name] for target in targets)
+        ratio = statistics.median(
+            mine / other for mine, other in zip(among.medians, alone.medians, strict=True)
+        )
+        for target in targets:
+            result = found[target.name]
+            print(
+                f"@{connections:<4}{target.name:14}{statistics.median(result.rates):9,.0f} req/s   "
+                f"p50 {statistics.median(result.medians):6.2f} ms   p99 "
+                f"{statistics.median(result.slow):6.2f} ms"
+            )
+        print(f"@{connections:<4}p50 of {count} models is {ratio:.2f} x that of one", flush=True)
+
+
 def main() -> int:
     parser = argparse.ArgumentParser(
         description=__doc__, formatter_class=argparse.RawTextHelpFormatter
@@ -412,10 +494,14 @@ def main() -> int:
     parser.add_argument("--rounds", type=int, default=7)
     parser.add_argument("--models", nargs="+", choices=sorted(IMAGES), default=sorted(IMAGES))
     parser.add_argument("--connections", nargs="+", type=int, default=[1, 16, 64])
+    parser.add_argument("--multi-model", type=int, default=0, metavar="COUNT")
     options = parser.parse_args()
     print(f"load of the machine before: {os.getloadavg()[0]:.1f} on {os.cpu_count()} cores")
     with peers.clary() as peer, tempfile.TemporaryDirectory(prefix="clary-bench-") as folder:
         peer.client("s3").create_bucket(Bucket=BUCKET)
+        if options.multi_model:
+            run_many(peer, options, Path(folder))
+            return 0
         for kind in options.models:
             place = Path(folder) / kind
             place.mkdir()

@@ -20,7 +20,7 @@ def resolve(reference: ImageReference, interpreters: Interpreters) -> Image:
             f"The image {reference.uri} needs one of Python {', '.join(PYTHONS)}, and none is on "
             "this machine. Install one and try again."
         )
-    return built_in(reference, python, PACKAGES, PRELOAD)
+    return built_in(reference, python, PACKAGES, PRELOAD, family="blazingtext")
 
 
 FAMILY = Family(

@@ -22,6 +22,7 @@ REPOSITORIES = (
     "knn",
     "factorization-machines",
     "randomcutforest",
+    "lda",
 )
 RELEASES = {"1": "1", "latest": "1"}
 SCIKIT_LEARN = "1.6.1"
@@ -55,6 +56,8 @@ def built_in(
     packages: tuple[str, ...],
     preload: tuple[str, ...],
     notes: tuple[str, ...] = (),
+    *,
+    family: str = "first-party",
 ) -> Image:
     """The image of the built-in algorithm that the repository is named after."""
     algorithm = catalogue.find(reference.basename)
@@ -64,7 +67,7 @@ def built_in(
     handler = f"clary.workloads.algorithms.{module}:handler"
     server = ("python", "-m", "clary.workloads.serving.server")
     return Image(
-        family="first-party",
+        family=family,
         uri=reference.uri,
         version=RELEASES[release_of(reference, RELEASES)],
         environment=Environment(

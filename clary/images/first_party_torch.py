@@ -39,7 +39,8 @@ PRELOAD = (
 def resolve(reference: ImageReference, interpreters: Interpreters) -> Image:
     choice = choose_torch(NEWEST, reference, interpreters)
     packages = (choice.requirement, *packages_beside_torch(choice.version), *PACKAGES)
-    return built_in(reference, choice.python, packages, PRELOAD, (choice.note,) * bool(choice.note))
+    notes = (choice.note,) * bool(choice.note)
+    return built_in(reference, choice.python, packages, PRELOAD, notes, family="first-party-torch")
 
 
 FAMILY = Family(

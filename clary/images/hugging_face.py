@@ -9,7 +9,7 @@ from clary.images.image import Command, Family, Image
 from clary.images.interpreters import Interpreters, version_key
 from clary.images.pytorch import PRELOAD as PYTORCH_PRELOAD
 from clary.images.reference import ImageReference
-from clary.images.scientific_stack import EVERYWHERE, EVERYWHERE_IMPORTS
+from clary.images.scientific_stack import EVERYWHERE, EVERYWHERE_IMPORTS, SERVER_PRELOAD
 from clary.images.scikit_learn import ENVIRONMENT_VARIABLES
 from clary.images.torch_wheels import choose_torch, packages_beside_torch, release_in
 
@@ -64,7 +64,7 @@ def resolve(reference: ImageReference, interpreters: Interpreters) -> Image:
             ),
             "process": None,
         },
-        preload=PRELOAD,
+        preload=(*PRELOAD, *SERVER_PRELOAD),
         environment_variables={
             **ENVIRONMENT_VARIABLES,
             # Tokenizers' own threads would be lost in a fork, and it warns of that at length.

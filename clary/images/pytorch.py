@@ -6,7 +6,7 @@ from clary.images.environment import Environment
 from clary.images.image import Command, Family, Image
 from clary.images.interpreters import Interpreters
 from clary.images.reference import ImageReference
-from clary.images.scientific_stack import EVERYWHERE, EVERYWHERE_IMPORTS
+from clary.images.scientific_stack import EVERYWHERE, EVERYWHERE_IMPORTS, SERVER_PRELOAD
 from clary.images.scikit_learn import ENVIRONMENT_VARIABLES
 from clary.images.torch_wheels import choose_torch, packages_beside_torch, release_in
 
@@ -48,7 +48,7 @@ def resolve(reference: ImageReference, interpreters: Interpreters) -> Image:
             ),
             "process": None,
         },
-        preload=PRELOAD,
+        preload=(*PRELOAD, *SERVER_PRELOAD),
         environment_variables={
             **ENVIRONMENT_VARIABLES,
             "SAGEMAKER_TRAINING_MODULE": "sagemaker_pytorch_container.training:main",

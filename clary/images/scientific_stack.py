@@ -29,6 +29,8 @@ EVERYWHERE = (
     "setuptools<81",
     "wheel",
 )
+# What the model server imports as well: a fork of a process that has it serves sooner.
+SERVER_PRELOAD = ("uvloop", "orjson")
 EVERYWHERE_IMPORTS = ("joblib", "httptools", "uvloop", "orjson", "boto3", "requests", "pip")
 
 

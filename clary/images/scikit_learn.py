@@ -9,6 +9,7 @@ from clary.images.reference import ImageReference
 from clary.images.scientific_stack import (
     EVERYWHERE,
     EVERYWHERE_IMPORTS,
+    SERVER_PRELOAD,
     choose_scikit_learn,
     packages_beside_scikit_learn,
 )
@@ -86,7 +87,7 @@ def resolve(reference: ImageReference, interpreters: Interpreters) -> Image:
             ),
             "process": None,
         },
-        preload=PRELOAD,
+        preload=(*PRELOAD, *SERVER_PRELOAD),
         environment_variables=ENVIRONMENT_VARIABLES,
         notes=_notes(wanted, choice.version, choice.python),
     )

@@ -11,6 +11,7 @@ from clary.images.reference import ImageReference
 from clary.images.scientific_stack import (
     EVERYWHERE,
     EVERYWHERE_IMPORTS,
+    SERVER_PRELOAD,
     packages_beside_scikit_learn,
 )
 from clary.images.scikit_learn import ENVIRONMENT_VARIABLES, PRELOAD
@@ -89,7 +90,7 @@ def resolve(reference: ImageReference, interpreters: Interpreters) -> Image:
             "serve": Command((*SERVE, "--framework", "xgboost", "--handler", HANDLER)),
             "process": None,
         },
-        preload=preload,
+        preload=(*preload, *SERVER_PRELOAD),
         environment_variables={
             **ENVIRONMENT_VARIABLES,
             "SAGEMAKER_TRAINING_MODULE": "sagemaker_xgboost_container.training:main",

@@ -9,7 +9,7 @@ from __future__ import annotations
 import importlib
 import sys
 
-from clary.workloads.algorithms import catalogue, job, training
+from clary.workloads.algorithms import catalogue, job, jumpstart, training
 
 USAGE = "usage: python -m clary.workloads.algorithms NAME train"
 
@@ -31,8 +31,12 @@ def main(arguments: list[str]) -> int:
 
 
 def is_script_mode(place: job.Folders) -> bool:
-    """Whether the job names a script; a `code` channel alone says nothing of what to run."""
-    return bool(place.read("hyperparameters").get("sagemaker_program"))
+    """Whether the job names a script; a `code` channel alone says nothing of what to run.
+
+    A script of JumpStart's is what the algorithm itself stands for.
+    """
+    given = place.read("hyperparameters")
+    return bool(given.get("sagemaker_program")) and not jumpstart.algorithm_of(given)
 
 
 if __name__ == "__main__":

@@ -1,25 +1,29 @@
 """Tables of numbers, read from the files of a channel in any of the formats algorithms take.
 
-Loading is the larger part of many trainings, so CSV goes through Arrow's reader, which uses all
-processors, straight into one float32 matrix.
+Dense data go block by block straight into one float32 matrix: neither the text nor a second copy
+of the numbers is ever held as a whole.
 """
 
 from __future__ import annotations
 
-import csv
-from collections.abc import Sequence
+import io
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, BinaryIO
 
 import numpy as np
 
+from clary.workloads.algorithms import csv_columns
 from clary.workloads.algorithms.channels import Channel
 from clary.workloads.algorithms.errors import UserError
+from clary.workloads.algorithms.first_party import recordio_blocks
+from clary.workloads.algorithms.growing_matrix import GrowingMatrix, SpilledMatrix
 from clary.workloads.formats import csv_rows, libsvm, recordio_protobuf
 
 if TYPE_CHECKING:
-    import pyarrow
+    Block = tuple[np.ndarray, np.ndarray]
 
 CSV, LIBSVM, PARQUET, RECORDIO = "csv", "libsvm", "parquet", "recordio-protobuf"
 FORMATS = {
@@ -33,10 +37,11 @@ FORMATS = {
     "recordio-protobuf": RECORDIO,
     "application/x-recordio-protobuf": RECORDIO,
 }
-DELIMITERS = ",\t;| "
-_SNIPPET_LENGTH = 50
+ROWS_AT_ONCE = 65536
+SPILLED_BYTES_MIN = 128 << 20
+# The first block tells how many rows so many bytes are; the rest may have slightly longer ones.
+_ESTIMATE_MARGIN = 1.04
 _SNIFFED_BYTES = 1 << 20
-_NULLS = ["", "nan", "NaN", "NAN", "NA", "N/A", "null", "NULL", "None", "-nan"]
 _PARQUET_MAGIC = b"PAR1"
 
 
@@ -51,24 +56,87 @@ class Table:
 
 
 def read(
-    channel: Channel, format_name: str, *, depth_max: int, weights_in_second_column: bool = False
+    channel: Channel,
+    format_name: str,
+    *,
+    depth_max: int,
+    weights_in_second_column: bool = False,
+    threads: int = 2,
+    spills: bool = False,
 ) -> Table | None:
-    """All examples of the channel; None if it has no data. Raises UserError."""
+    """All examples of the channel; None if it has no data. Raises UserError.
+
+    With `spills`, large dense features are in a file, for a caller that makes another form of
+    them.
+    """
+    heads = 2 if weights_in_second_column else 1
+    if channel.is_pipe and format_name == CSV:
+        path = channel.path.parent / f"{channel.path.name}_0"
+        with path.open("rb") as pipe:
+            return dense(csv_columns.blocks(pipe, "the pipe", heads, threads), 0, spills=spills)
     if channel.is_pipe:
         data = channel.pipe_bytes()
         sources: list[Path | bytes] = list(_pieces(data, format_name)) if data else []
     else:
         sources = [path for path in channel.files(depth_max) if path.stat().st_size]
+    if format_name == CSV:
+        paths = [one for one in sources if isinstance(one, Path)]
+        return read_csv(paths, heads, threads, spills=spills)
     if not sources:
         return None
-    if format_name in (LIBSVM, RECORDIO):
-        reader = _read_libsvm if format_name == LIBSVM else _read_recordio
-        return joined([reader(source) for source in sources])
-    columns = [
-        _csv_columns(source) if format_name == CSV else _parquet_columns(source)
-        for source in sources
-    ]
-    return _from_columns(columns, weights_in_second_column)
+    if format_name == LIBSVM:
+        return joined([_read_libsvm(source) for source in sources])
+    if format_name == PARQUET:
+        size = sum(map(_size, sources))
+        return dense(_parquet_blocks(sources, heads), size, spills=spills)
+    return _read_recordio(sources, spills=spills)
+
+
+def read_csv(
+    paths: Sequence[Path], heads: int, threads: int, *, spills: bool = False
+) -> Table | None:
+    """The rows of CSV files; None if they have none."""
+    size = sum(path.stat().st_size for path in paths)
+    return dense(csv_blocks(paths, heads, threads), size, spills=spills)
+
+
+def dense(blocks: Iterator[Block], bytes_expected: int, *, spills: bool) -> Table | None:
+    """One table of all blocks, each of them (first columns, other columns); None of no rows."""
+    builder = TableBuilder(bytes_expected, spills=spills)
+    for heads, features in blocks:
+        builder.add(heads, features)
+    return builder.table()
+
+
+class TableBuilder:
+    """Collects blocks, of about so many bytes of text, in one matrix."""
+
+    def __init__(self, bytes_expected: int, *, spills: bool = False) -> None:
+        self.bytes_expected = bytes_expected
+        self.spills = spills and bytes_expected > SPILLED_BYTES_MIN
+        self.matrix: GrowingMatrix | SpilledMatrix | None = None
+        self.heads: list[np.ndarray] = []
+
+    def add(self, heads: np.ndarray, features: np.ndarray) -> None:
+        """(columns, rows) and (rows, columns); raise UserError where the width is another."""
+        rows, width = features.shape
+        if self.matrix is None:
+            share = self.bytes_expected / csv_columns.PIECE_BYTES
+            expected = int(rows * share * _ESTIMATE_MARGIN)
+            self.matrix = SpilledMatrix(width) if self.spills else GrowingMatrix(width, expected)
+        if width != self.matrix.width:
+            raise UserError("The files of a channel differ in their number of columns.")
+        self.matrix.extend(features)
+        self.heads.append(heads)
+
+    def table(self) -> Table | None:
+        """All rows; None if there are none. The builder is empty then."""
+        matrix, heads = self.matrix, self.heads
+        self.matrix, self.heads = None, []
+        if matrix is None or not matrix.count:
+            return None
+        columns = np.concatenate(heads, axis=1)
+        return Table(matrix.whole(), columns[0], columns[1] if len(columns) > 1 else None)
 
 
 def _pieces(data: bytes, format_name: str) -> list[bytes]:
@@ -92,34 +160,14 @@ def _bytes(source: Path | bytes) -> bytes:
     return source.read_bytes() if isinstance(source, Path) else source
 
 
-# -- CSV and Parquet: columns of Arrow ------------------------------------------------------------
+# -- CSV and Parquet ------------------------------------------------------------------------------
 
 
-def _csv_columns(source: Path | bytes) -> list[pyarrow.ChunkedArray]:
-    import pyarrow
-    from pyarrow import csv as arrow_csv
-
-    line = _first_line(source)
-    mark = _delimiter(line, _name(source))
-    width = line.rstrip("\r\n").count(mark) + 1
-    stream: str | BinaryIO | pyarrow.BufferReader = (
-        str(source) if isinstance(source, Path) else pyarrow.BufferReader(source)
-    )
-    try:
-        table = arrow_csv.read_csv(
-            stream,
-            read_options=arrow_csv.ReadOptions(
-                autogenerate_column_names=True, block_size=4 << 20, use_threads=True
-            ),
-            parse_options=arrow_csv.ParseOptions(delimiter=mark),
-            convert_options=arrow_csv.ConvertOptions(
-                column_types={f"f{at}": pyarrow.float32() for at in range(width)},
-                null_values=_NULLS,
-            ),
-        )
-    except (pyarrow.ArrowInvalid, UnicodeDecodeError) as problem:
-        raise UserError(f"Failed to load csv data with exception:\n{problem}") from problem
-    return table.columns
+def csv_blocks(paths: Sequence[Path], heads: int, threads: int) -> Iterator[Block]:
+    """(first columns, other columns) of the rows of the files, some thousands at a time."""
+    for path in paths:
+        with path.open("rb", buffering=0) as stream:
+            yield from csv_columns.blocks(stream, path.name, heads, threads)
 
 
 def _first_line(source: Path | bytes) -> str:
@@ -131,72 +179,25 @@ def _first_line(source: Path | bytes) -> str:
     return head.decode("utf-8", "replace")
 
 
-def _delimiter(line: str, name: str) -> str:
-    """The delimiter of a CSV file, by its first line, which must be all numbers."""
-    text = line.strip("\r\n")
-    mark = next((one for one in DELIMITERS if one in text), ",")
-    for word in next(csv.reader([text], delimiter=mark), []):
-        if word.strip() in _NULLS:
-            continue
-        try:
-            float(word)
-        except ValueError:
-            raise UserError(_not_of_format(text, name, "CSV")) from None
-    return mark
-
-
-def _not_of_format(line: str, name: str, kind: str) -> str:
-    return (
-        f"First line '{line[:_SNIPPET_LENGTH]}...' of file '{name}' is not '{kind}' format. "
-        f"Please ensure the file is in '{kind}' format."
-    )
-
-
-def _parquet_columns(source: Path | bytes) -> list[pyarrow.ChunkedArray]:
+def _parquet_blocks(sources: Sequence[Path | bytes], heads: int) -> Iterator[Block]:
     import pyarrow
     from pyarrow import parquet
 
-    where = str(source) if isinstance(source, Path) else pyarrow.BufferReader(source)
-    try:
-        return parquet.ParquetFile(where).read().columns
-    except (pyarrow.ArrowException, OSError) as problem:
-        raise UserError(f"Failed to load parquet data with exception:\n{problem}") from problem
-
-
-def _from_columns(
-    files: Sequence[Sequence[pyarrow.ChunkedArray]], weights_in_second_column: bool
-) -> Table:
-    """Fill one matrix column by column; the first column is the label."""
-    width = len(files[0])
-    first_feature = 2 if weights_in_second_column else 1
-    if any(len(columns) != width for columns in files):
-        raise UserError("The files of a channel differ in their number of columns.")
-    if width <= first_feature:
-        raise UserError(f"The data has {width} columns, which leaves no feature beside the label.")
-    lengths = [len(columns[0]) for columns in files]
-    features = np.empty((sum(lengths), width - first_feature), dtype=np.float32)
-    heads = np.empty((first_feature, sum(lengths)), dtype=np.float32)
-    start = 0
-    for columns, length in zip(files, lengths):  # noqa: B905 - Python 3.8 has no `strict`
-        for at, column in enumerate(columns):
-            values = _numbers(column)
-            if at < first_feature:
-                heads[at, start : start + length] = values
-            else:
-                features[start : start + length, at - first_feature] = values
-        start += length
-    return Table(features, heads[0], heads[1] if weights_in_second_column else None)
-
-
-def _numbers(column: pyarrow.ChunkedArray) -> np.ndarray:
-    import pyarrow
-
-    try:
-        if not pyarrow.types.is_float32(column.type):
-            column = column.cast(pyarrow.float32(), safe=False)
-        return column.to_numpy()
-    except (pyarrow.ArrowException, TypeError) as problem:
-        raise UserError(f"A column of the data is not numeric: {problem}") from problem
+    for source in sources:
+        where = str(source) if isinstance(source, Path) else pyarrow.BufferReader(source)
+        try:
+            file = parquet.ParquetFile(where)
+            width = file.metadata.num_columns
+            if width <= heads:
+                raise UserError(
+                    f"The data has {width} columns, which leaves no feature beside the label."
+                )
+            for batch in file.iter_batches(ROWS_AT_ONCE):
+                table = pyarrow.Table.from_batches([batch])
+                yield csv_columns.split(table.columns, heads)
+        except (pyarrow.ArrowException, OSError) as problem:
+            message = f"Failed to load parquet data with exception:\n{problem}"
+            raise UserError(message) from problem
 
 
 # -- LIBSVM and RecordIO --------------------------------------------------------------------------
@@ -208,22 +209,63 @@ def _read_libsvm(source: Path | bytes) -> Table:
     except libsvm.LibsvmError as problem:
         line = _first_line(source).strip()
         if "line 1 " in str(problem):
-            raise UserError(_not_of_format(line, _name(source), "LIBSVM")) from problem
+            raise UserError(csv_columns.not_of_format(line, _name(source), "LIBSVM")) from problem
         raise UserError(f"Failed to load libsvm data with exception:\n{problem}") from problem
     return Table(rows.features, rows.labels, rows.weights, rows.query_ids)
 
 
-def _read_recordio(source: Path | bytes) -> Table:
+def _read_recordio(sources: Sequence[Path | bytes], *, spills: bool) -> Table:
+    """Dense records in blocks; where a file has sparse ones, each file as a whole."""
+    first = _recordio_table(next(_recordio_pieces(sources[:1])))
+    if not isinstance(first.features, np.ndarray):
+        return joined([_recordio_table(_bytes(source)) for source in sources])
+    blocks = (_recordio_block(piece) for piece in _recordio_pieces(sources))
+    table = dense(blocks, sum(map(_size, sources)), spills=spills)
+    assert table is not None
+    return table
+
+
+def _recordio_pieces(sources: Sequence[Path | bytes]) -> Iterator[bytes]:
+    for source in sources:
+        with _opened(source) as stream:
+            try:
+                yield from recordio_blocks.pieces(stream, _name(source), "train")
+            except UserError as problem:
+                raise _unreadable_recordio(problem) from problem
+
+
+@contextmanager
+def _opened(source: Path | bytes) -> Iterator[BinaryIO]:
+    stream = source.open("rb", buffering=0) if isinstance(source, Path) else io.BytesIO(source)
+    with stream:
+        yield stream
+
+
+def _size(source: Path | bytes) -> int:
+    return source.stat().st_size if isinstance(source, Path) else len(source)
+
+
+def _recordio_block(piece: bytes) -> Block:
+    table = _recordio_table(piece)
+    if not isinstance(table.features, np.ndarray):
+        raise UserError("Some files of a channel have dense records and some have sparse ones.")
+    return table.labels[None].astype(np.float32, copy=False), table.features
+
+
+def _recordio_table(data: bytes) -> Table:
     try:
-        features, labels = recordio_protobuf.read_matrix(_bytes(source))
+        features, labels = recordio_protobuf.read_matrix(data)
     except recordio_protobuf.RecordError as problem:
-        message = f"Failed to load recordio-protobuf data with exception:\n{problem}"
-        raise UserError(message) from problem
+        raise _unreadable_recordio(problem) from problem
     if labels is None or labels.ndim != 1:
         raise UserError("Each recordio-protobuf record needs one label.")
     if isinstance(features, np.ndarray):
         features = features.astype(np.float32, copy=False)
     return Table(features, labels)
+
+
+def _unreadable_recordio(problem: Exception) -> UserError:
+    return UserError(f"Failed to load recordio-protobuf data with exception:\n{problem}")
 
 
 def joined(tables: Sequence[Table]) -> Table:

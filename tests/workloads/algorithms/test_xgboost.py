@@ -16,6 +16,7 @@ import pytest
 from algorithm_contract import SECONDS_MAX, AlgorithmContract, Trained, WarmParent, Workshop
 from pyarrow import parquet
 from pyarrow import table as arrow_table
+from script_mode_contract import train_spilled
 from sklearn.datasets import load_breast_cancer, load_iris
 
 from clary.workloads.algorithms.xgboost import ALGORITHM
@@ -302,6 +303,15 @@ def test_libsvm_and_parquet_train_the_same_model_as_csv(workshop, tmp_path):
     ]
     scores = [metrics(log, "train-logloss") for log in logs]
     assert scores[0] and scores[0] == scores[1] == scores[2]
+
+
+def test_data_on_disk_train_the_same_model(workshop):
+    hyperparameters = {**BINARY, "eval_metric": "logloss"}
+    channels = {"train": {"a.csv": csv_rows.write(cancer())}}
+    plain = workshop.train(workshop.opt_ml(hyperparameters, channels))
+    log = train_spilled(workshop, workshop.opt_ml(hyperparameters, channels))
+    found = metrics(log, "train-logloss")
+    assert found == pytest.approx(metrics(plain.log, "train-logloss"), rel=0.02)
 
 
 def test_pipe_mode_reads_the_first_epoch(workshop):

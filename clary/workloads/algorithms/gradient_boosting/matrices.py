@@ -12,6 +12,7 @@ import xgboost
 from clary.workloads.algorithms import tables
 from clary.workloads.algorithms.channels import Channel
 from clary.workloads.algorithms.errors import UserError
+from clary.workloads.algorithms.growing_matrix import forget, is_spilled
 from clary.workloads.algorithms.job import Job
 
 FOLDER_DEPTH_MAX = 3
@@ -49,6 +50,8 @@ def read(job: Job) -> Tables:
             format_name,
             depth_max=FOLDER_DEPTH_MAX,
             weights_in_second_column=weighted,
+            threads=job.threads,
+            spills=takes_quantiles(job.hyperparameters),
         )
         for name in ("train", "validation")
         if name in job.channels
@@ -101,10 +104,42 @@ def matrix(
             bins = parameters.get("max_bin")
             if bins:
                 given["max_bin"] = bins
+            if is_spilled(table.features):
+                return xgboost.QuantileDMatrix(_Batches(table), ref=reference, **_own(given))
             return xgboost.QuantileDMatrix(table.features, ref=reference, **given)
         return xgboost.DMatrix(table.features, **given)
     except (xgboost.core.XGBoostError, ValueError) as problem:
         raise UserError(f"The data cannot be trained on: {problem}") from problem
+
+
+def _own(given: Mapping[str, Any]) -> dict[str, Any]:
+    """What is said of the matrix itself; labels and the like come with the batches."""
+    return {name: given[name] for name in ("nthread", "max_bin") if name in given}
+
+
+class _Batches(xgboost.DataIter):
+    """A spilled table, some thousands of rows at a time; the library goes over it a few times."""
+
+    def __init__(self, table: tables.Table) -> None:
+        super().__init__()
+        self.table, self.at = table, 0
+
+    def next(self, input_data: Any) -> int:
+        forget(self.table.features)
+        rows = slice(self.at, self.at + tables.ROWS_AT_ONCE)
+        if self.at >= len(self.table.labels):
+            return 0
+        weights = self.table.weights
+        input_data(
+            data=self.table.features[rows],
+            label=self.table.labels[rows],
+            weight=None if weights is None else weights[rows],
+        )
+        self.at = rows.stop
+        return 1
+
+    def reset(self) -> None:
+        self.at = 0
 
 
 def same_width(train: tables.Table, validation: tables.Table) -> tables.Table:
