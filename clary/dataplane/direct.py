@@ -35,6 +35,8 @@ class DirectInvocations:
         name = self._names.get(head.path) or self._name(head.path)
         if not name or head.method != "POST" or head.query:
             return False
+        if not self.invocations.routes.serves(call.region, name):
+            return False
         started = time.perf_counter()
         request = Request("POST", head.path, "", head.headers, data[head.body_at :], peer)
 

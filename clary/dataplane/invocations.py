@@ -42,7 +42,7 @@ from clary.dataplane.invocation_stream import STREAM_SECONDS_MAX, send_stream
 from clary.dataplane.lanes import AnswerHead
 from clary.dataplane.multi_model import Models
 from clary.dataplane.request_ids import unique_id
-from clary.dataplane.routes import EndpointRoute, RoutingTable, Variant
+from clary.dataplane.routes import SERVING_STATUSES, EndpointRoute, RoutingTable, Variant
 from clary.dataplane.serverless import Serverless
 from clary.dataplane.shadow import Unheard, nobody
 from clary.dataplane.upstream import Answer, CannotConnect, UpstreamFailure
@@ -50,9 +50,6 @@ from clary.model.errors import ApiError
 from clary.wire.http import Request
 
 PAYLOAD_BYTES_MAX = 6 * 1024 * 1024
-SERVING_STATUSES = frozenset(
-    ("InService", "Updating", "SystemUpdating", "RollingBack", "UpdateRollbackFailed")
-)
 TARGET_VARIANT = "x-amzn-sagemaker-target-variant"
 ACTIONS = {
     b"invocations": "InvokeEndpoint",
@@ -118,7 +115,7 @@ class Invocations:
         name, action = endpoint_name(found.endpoint), ACTIONS[found.action]
         with Body(self.budget, PAYLOAD_BYTES_MAX, "invocations") as reader:
             request = as_request(scope, await reader.read(scope, receive))
-            route = self.routes.find(found.region, name)
+            route = await self.routes.awaited(found.region, name)
             resource = route.arn if route is not None else self._arn(found.region, name)
             await admit(self.gatekeeper, request, action=f"sagemaker:{action}", resource=resource)
             route = self._serving(route, name, action)

@@ -21,6 +21,8 @@ _THREADLESS = {
     "OPENBLAS_NUM_THREADS": "1",
     "OMP_NUM_THREADS": "1",
     "MKL_NUM_THREADS": "1",
+    # Threads that wait for one another sleep: on a busy machine they would burn its processors.
+    "GOMP_SPINCOUNT": "0",
     "JE_ARROW_MALLOC_CONF": "background_thread:false",  # the allocator inside pyarrow
 }
 if __name__ == "__main__":
