@@ -1,0 +1,149 @@
+"""Serving Seq2Seq: the target that belongs to a source, as text or as numbers."""
+
+from __future__ import annotations
+
+import json
+import os
+import struct
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+
+from clary.workloads.algorithms.channels import parse_content_type
+from clary.workloads.algorithms.first_party import model_files
+from clary.workloads.algorithms.first_party.requests import JSON, JSON_LINES, RECORDIO, as_json
+from clary.workloads.algorithms.seq2seq.beam_search import Translation, search
+from clary.workloads.algorithms.seq2seq.network import SequenceNetwork
+from clary.workloads.algorithms.seq2seq.sentences import Vocabulary, padded
+from clary.workloads.formats import protobuf_wire as wire
+from clary.workloads.formats import recordio_protobuf
+from clary.workloads.serving.handlers import Answer, Rejected
+
+ACCEPTED = (JSON, JSON_LINES, RECORDIO)
+PAYLOAD_MEGABYTES = 6
+SENTENCES_AT_ONCE = 32
+
+
+class TranslationHandler:
+    """Answers with the most likely target of each source."""
+
+    def __init__(
+        self,
+        network: SequenceNetwork,
+        values: Mapping[str, Any],
+        vocabularies: tuple[Vocabulary, Vocabulary],
+    ) -> None:
+        self.network, self.values = network.eval(), values
+        self.source, self.target = vocabularies
+        self.words = self.target.words()
+
+    def ping(self) -> bool:
+        return True
+
+    def execution_parameters(self) -> dict[str, object]:
+        return {
+            "MaxConcurrentTransforms": os.cpu_count() or 1,
+            "BatchStrategy": "MULTI_RECORD",
+            "MaxPayloadInMB": PAYLOAD_MEGABYTES,
+        }
+
+    def invoke(
+        self, body: bytes, content_type: str, accept: str, headers: Mapping[str, str]
+    ) -> Answer:
+        kind, _ = parse_content_type(content_type or "")
+        if kind not in ACCEPTED:
+            raise Rejected(
+                415,
+                f"Content-type {content_type or '(none)'} not supported. Supported "
+                f"content-types: {', '.join(ACCEPTED)}.",
+            )
+        wanted, _ = parse_content_type(accept or "")
+        wanted = kind if wanted in ("", "*/*") else wanted
+        if wanted not in ACCEPTED:
+            raise Rejected(406, f"Accept type {accept} is not supported. Supported: {ACCEPTED}.")
+        try:
+            sources, with_matrix = self._sources(body, kind)
+        except (ValueError, TypeError, KeyError, AttributeError, RecursionError) as problem:
+            missing = isinstance(problem, KeyError)
+            cause = f"{problem} is missing" if missing else str(problem)
+            raise Rejected(400, f"unable to evaluate payload provided: {cause}") from problem
+        return 200, wanted, self._body(self._translations(sources), wanted, with_matrix=with_matrix)
+
+    def _sources(self, body: bytes, kind: str) -> tuple[list[np.ndarray], bool]:
+        """The ids of each source, and whether the attention is asked for."""
+        with_matrix = False
+        if kind == RECORDIO:
+            records = recordio_protobuf.read_records(body)
+            found = [
+                self.source.checked(one.features["source"].values, "source") for one in records
+            ]
+        elif kind == JSON_LINES:
+            lines = body.decode("utf-8").splitlines()
+            found = [self._ids(json.loads(line)["source"]) for line in lines if line.strip()]
+        else:
+            document = json.loads(body)
+            if not isinstance(document, dict) or not isinstance(document.get("instances"), list):
+                raise ValueError('a JSON body is an object with a list "instances"')
+            asked = (document.get("configuration") or {}).get("attention_matrix", "false")
+            with_matrix = str(asked).lower() == "true"
+            found = [self._ids(one["data"]) for one in document["instances"]]
+        if not found or not all(one.size for one in found):
+            raise ValueError("each instance needs a source with at least one word")
+        return [one[: self.values["max_seq_len_source"]] for one in found], with_matrix
+
+    def _ids(self, text: Any) -> np.ndarray:
+        if not isinstance(text, str):
+            raise TypeError("a source must be text, its words with spaces between them")
+        return self.source.encode(text)
+
+    def _translations(self, sources: Sequence[np.ndarray]) -> list[Translation]:
+        found = []
+        beam, longest = self.values["beam_size"], self.values["max_seq_len_target"]
+        for start in range(0, len(sources), SENTENCES_AT_ONCE):
+            part = sources[start : start + SENTENCES_AT_ONCE]
+            best = search(self.network, padded(part), self.target, beam, longest)
+            # Batches are padded: nothing is said of words that are not there.
+            found += [
+                Translation(one.ids, one.attention[:, : len(source)])
+                for one, source in zip(best, part)  # noqa: B905 - Python 3.8
+            ]
+        return found
+
+    def _body(self, found: list[Translation], wanted: str, *, with_matrix: bool) -> bytes:
+        if wanted == RECORDIO:
+            return b"".join(_record(one.ids) for one in found)
+        answers: list[dict[str, Any]] = []
+        for one in found:
+            text = " ".join(self.words.get(at, "<unk>") for at in one.ids)
+            matrix = {"matrix": one.attention.astype(np.float64).tolist()} if with_matrix else {}
+            answers.append({"target": text, **matrix})
+        if wanted == JSON_LINES:
+            return b"".join(as_json(one) + b"\n" for one in answers)
+        return as_json({"predictions": answers})
+
+
+def _record(ids: Sequence[int]) -> bytes:
+    """A record whose feature `target` holds the ids."""
+    tensor = wire.chunk(1, b"".join(map(wire.varint, ids)))
+    value = wire.chunk(1, b"target") + wire.chunk(2, wire.chunk(7, tensor))
+    payload = wire.chunk(1, value)
+    head = recordio_protobuf.MAGIC_BYTES + struct.pack("<I", len(payload))
+    return head + payload + bytes(-len(payload) % 4)
+
+
+def load(folder: Path) -> TranslationHandler:
+    """The handler for a model folder; refuses with 500 where no model can be read."""
+    artifact = model_files.load(folder, "seq2seq")
+    try:
+        values = artifact.document["values"]
+        source = Vocabulary.parse(artifact.document["source"])
+        target = Vocabulary.parse(artifact.document["target"])
+        network = SequenceNetwork(values, source.size, target.size)
+        state = {name: torch.from_numpy(value) for name, value in artifact.arrays.items()}
+        network.load_state_dict(state)
+    except (KeyError, TypeError, ValueError, RuntimeError) as problem:
+        raise Rejected(500, f"Unable to load model: {problem}") from problem
+    return TranslationHandler(network, values, (source, target))
