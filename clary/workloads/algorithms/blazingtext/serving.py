@@ -2,20 +2,15 @@
 
 from __future__ import annotations
 
-import json
-import os
 from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
 import floret
 
-from clary.workloads.algorithms.channels import parse_content_type
-from clary.workloads.algorithms.first_party.requests import JSON, JSON_LINES, as_json
+from clary.workloads.algorithms.first_party import json_exchange
+from clary.workloads.algorithms.first_party.requests import JSON_LINES, as_json
 from clary.workloads.serving.handlers import Answer, Rejected
-
-ACCEPTED = (JSON, JSON_LINES)
-PAYLOAD_MEGABYTES = 6
 
 
 class TextHandler:
@@ -28,36 +23,22 @@ class TextHandler:
         return True
 
     def execution_parameters(self) -> dict[str, object]:
-        return {
-            "MaxConcurrentTransforms": os.cpu_count() or 1,
-            "BatchStrategy": "MULTI_RECORD",
-            "MaxPayloadInMB": PAYLOAD_MEGABYTES,
-        }
+        return json_exchange.execution_parameters()
 
     def invoke(
         self, body: bytes, content_type: str, accept: str, headers: Mapping[str, str]
     ) -> Answer:
-        kind, _ = parse_content_type(content_type or "")
-        if kind not in ACCEPTED:
-            raise Rejected(
-                415,
-                f"Content-type {content_type or '(none)'} not supported. Supported "
-                f"content-types: {', '.join(ACCEPTED)}.",
-            )
-        wanted, _ = parse_content_type(accept or "")
-        if wanted not in ("", "*/*", kind):
+        kind, _, wanted = json_exchange.negotiate(content_type, accept)
+        if wanted != kind:
             raise Rejected(
                 406, f"Accept type {accept} is not supported: it must be the content type, {kind}."
             )
-        try:
+        with json_exchange.evaluating():
             requests = list(_lines(body) if kind == JSON_LINES else _instances(body))
-        except (ValueError, TypeError, KeyError, AttributeError, RecursionError) as problem:
-            message = f"unable to evaluate payload provided: {problem!r}"
-            raise Rejected(400, message) from problem
         answers = [self._answer(text, k) for text, k in requests]
-        if kind == JSON_LINES:
-            return 200, kind, b"".join(as_json(one) + b"\n" for one in answers)
-        return 200, kind, as_json(answers)
+        # SageMaker's container answers JSON with a bare list.
+        content = json_exchange.told(answers, kind) if kind == JSON_LINES else as_json(answers)
+        return 200, kind, content
 
     def _answer(self, text: str, k: int) -> dict[str, Any]:
         if not self.supervised:
@@ -69,15 +50,13 @@ class TextHandler:
 
 def _lines(body: bytes) -> Iterator[tuple[str, int]]:
     """`{"source": "..", "k": 2}` on each line."""
-    for line in body.decode("utf-8").splitlines():
-        if line.strip():
-            document = json.loads(line)
-            yield _text(document["source"]), _count(document.get("k", 1))
+    for one in json_exchange.lines(body):
+        yield _text(one["source"]), _count(one.get("k", 1))
 
 
 def _instances(body: bytes) -> Iterator[tuple[str, int]]:
     """`{"instances": ["..", ".."], "configuration": {"k": 2}}`."""
-    document = json.loads(body)
+    document = json_exchange.document(body)
     k = _count((document.get("configuration") or {}).get("k", 1))
     for one in document["instances"]:
         yield _text(one), k

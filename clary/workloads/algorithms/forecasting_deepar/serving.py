@@ -12,15 +12,13 @@ from typing import Any
 import numpy as np
 import torch
 
-from clary.workloads.algorithms.channels import parse_content_type
-from clary.workloads.algorithms.first_party.requests import JSON, JSON_LINES, as_json
+from clary.workloads.algorithms.first_party import json_exchange
+from clary.workloads.algorithms.first_party.requests import JSON_LINES
 from clary.workloads.algorithms.forecasting_deepar import QUANTILES, forecaster
 from clary.workloads.algorithms.forecasting_deepar.forecaster import Forecaster
 from clary.workloads.algorithms.forecasting_deepar.series import panel
 from clary.workloads.serving.handlers import Answer, Rejected
 
-ACCEPTED = (JSON, JSON_LINES)
-PAYLOAD_MEGABYTES = 6
 SAMPLES_MAX = 10_000
 OUTPUT_TYPES = ("mean", "quantiles", "samples")
 INFERENCE_CONFIG = "DEEPAR_INFERENCE_CONFIG"
@@ -87,44 +85,20 @@ class ForecastHandler:
         return True
 
     def execution_parameters(self) -> dict[str, object]:
-        return {
-            "MaxConcurrentTransforms": os.cpu_count() or 1,
-            "BatchStrategy": "SINGLE_RECORD",
-            "MaxPayloadInMB": PAYLOAD_MEGABYTES,
-        }
+        return json_exchange.execution_parameters("SINGLE_RECORD")
 
     def invoke(
         self, body: bytes, content_type: str, accept: str, headers: Mapping[str, str]
     ) -> Answer:
-        kind, _ = parse_content_type(content_type or "")
-        if kind not in ACCEPTED:
-            raise Rejected(
-                415,
-                f"Content-type {content_type or '(none)'} not supported. Supported "
-                f"content-types: {', '.join(ACCEPTED)}.",
-            )
-        wanted, _ = parse_content_type(accept or "")
-        wanted = kind if wanted in ("", "*/*") else wanted
-        if wanted not in ACCEPTED:
-            raise Rejected(406, f"Accept type {accept} is not supported. Supported: {ACCEPTED}.")
-        try:
-            instances, configuration = self._request(body, kind)
-            answers = self._answers(instances, configuration)
-        except (ValueError, TypeError, KeyError, OverflowError, RecursionError) as problem:
-            missing = isinstance(problem, KeyError)
-            cause = f"{problem} is missing" if missing else str(problem)
-            raise Rejected(400, f"unable to evaluate payload provided: {cause}") from problem
-        if wanted == JSON_LINES:
-            return 200, wanted, b"".join(as_json(one) + b"\n" for one in answers)
-        return 200, wanted, as_json({"predictions": answers})
+        kind, _, wanted = json_exchange.negotiate(content_type, accept)
+        with json_exchange.evaluating():
+            answers = self._answers(*self._request(body, kind))
+        return 200, wanted, json_exchange.told(answers, wanted)
 
     def _request(self, body: bytes, kind: str) -> tuple[list[Any], Configuration]:
         if kind == JSON_LINES:
-            lines = body.decode("utf-8").splitlines()
-            return [json.loads(line) for line in lines if line.strip()], self.default
-        document = json.loads(body)
-        if not isinstance(document, dict) or not isinstance(document.get("instances"), list):
-            raise ValueError('a JSON body is an object with a list "instances"')
+            return json_exchange.lines(body), self.default
+        document = json_exchange.document(body)
         own = document.get("configuration")
         return document["instances"], self.default if own is None else Configuration.parse(own)
 

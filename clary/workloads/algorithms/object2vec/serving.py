@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import os
 from collections.abc import Mapping
 from pathlib import Path
@@ -11,16 +10,13 @@ from typing import Any
 import numpy as np
 import torch
 
-from clary.workloads.algorithms.channels import parse_content_type
-from clary.workloads.algorithms.first_party import model_files
-from clary.workloads.algorithms.first_party.requests import JSON, JSON_LINES, as_json
+from clary.workloads.algorithms.first_party import json_exchange, model_files
+from clary.workloads.algorithms.first_party.requests import JSON_LINES
 from clary.workloads.algorithms.object2vec import SOFTMAX
 from clary.workloads.algorithms.object2vec.network import PairNetwork
 from clary.workloads.algorithms.object2vec.pairs import padded
 from clary.workloads.serving.handlers import Answer, Rejected
 
-ACCEPTED = (JSON, JSON_LINES)
-PAYLOAD_MEGABYTES = 6
 BOTH = ("in0", "in1")
 PREFERRED_MODE = "INFERENCE_PREFERRED_MODE"
 
@@ -37,35 +33,20 @@ class PairHandler:
         return True
 
     def execution_parameters(self) -> dict[str, object]:
-        return {
-            "MaxConcurrentTransforms": os.cpu_count() or 1,
-            "BatchStrategy": "MULTI_RECORD",
-            "MaxPayloadInMB": PAYLOAD_MEGABYTES,
-        }
+        return json_exchange.execution_parameters()
 
     def invoke(
         self, body: bytes, content_type: str, accept: str, headers: Mapping[str, str]
     ) -> Answer:
-        kind, parameters = parse_content_type(content_type or "")
-        if kind not in ACCEPTED:
-            raise Rejected(
-                415,
-                f"Content-type {content_type or '(none)'} not supported. Supported "
-                f"content-types: {', '.join(ACCEPTED)}.",
+        kind, parameters, wanted = json_exchange.negotiate(content_type, accept)
+        with json_exchange.evaluating():
+            instances = (
+                json_exchange.lines(body)
+                if kind == JSON_LINES
+                else json_exchange.document(body)["instances"]
             )
-        wanted, _ = parse_content_type(accept or "")
-        wanted = kind if wanted in ("", "*/*") else wanted
-        if wanted not in ACCEPTED:
-            raise Rejected(406, f"Accept type {accept} is not supported. Supported: {ACCEPTED}.")
-        try:
-            instances = _instances(body, kind)
             answers = self._answers(instances, _lengths(parameters))
-        except (ValueError, TypeError, KeyError, AttributeError, RecursionError) as problem:
-            message = f"unable to evaluate payload provided: {problem}"
-            raise Rejected(400, message) from problem
-        if wanted == JSON_LINES:
-            return 200, wanted, b"".join(as_json(one) + b"\n" for one in answers)
-        return 200, wanted, as_json({"predictions": answers})
+        return 200, wanted, json_exchange.told(answers, wanted)
 
     @torch.no_grad()
     def _answers(
@@ -102,16 +83,6 @@ def _lengths(parameters: Mapping[str, str]) -> tuple[int, int] | None:
         return None
     first, _, second = found.partition(",")
     return int(first), int(second or first)
-
-
-def _instances(body: bytes, kind: str) -> list[dict[str, Any]]:
-    if kind == JSON_LINES:
-        lines = body.decode("utf-8").splitlines()
-        return [json.loads(line) for line in lines if line.strip()]
-    instances = json.loads(body)["instances"]
-    if not isinstance(instances, list) or not instances:
-        raise ValueError('a JSON body is an object with a list "instances"')
-    return instances
 
 
 def load(folder: Path) -> PairHandler:

@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import json
-import os
 import struct
 from collections.abc import Mapping, Sequence
 from pathlib import Path
@@ -12,9 +10,8 @@ from typing import Any
 import numpy as np
 import torch
 
-from clary.workloads.algorithms.channels import parse_content_type
-from clary.workloads.algorithms.first_party import model_files
-from clary.workloads.algorithms.first_party.requests import JSON, JSON_LINES, RECORDIO, as_json
+from clary.workloads.algorithms.first_party import json_exchange, model_files
+from clary.workloads.algorithms.first_party.requests import JSON, JSON_LINES, RECORDIO
 from clary.workloads.algorithms.seq2seq.beam_search import Translation, search
 from clary.workloads.algorithms.seq2seq.network import SequenceNetwork
 from clary.workloads.algorithms.seq2seq.sentences import Vocabulary, padded
@@ -23,7 +20,6 @@ from clary.workloads.formats import recordio_protobuf
 from clary.workloads.serving.handlers import Answer, Rejected
 
 ACCEPTED = (JSON, JSON_LINES, RECORDIO)
-PAYLOAD_MEGABYTES = 6
 SENTENCES_AT_ONCE = 32
 
 
@@ -44,32 +40,14 @@ class TranslationHandler:
         return True
 
     def execution_parameters(self) -> dict[str, object]:
-        return {
-            "MaxConcurrentTransforms": os.cpu_count() or 1,
-            "BatchStrategy": "MULTI_RECORD",
-            "MaxPayloadInMB": PAYLOAD_MEGABYTES,
-        }
+        return json_exchange.execution_parameters()
 
     def invoke(
         self, body: bytes, content_type: str, accept: str, headers: Mapping[str, str]
     ) -> Answer:
-        kind, _ = parse_content_type(content_type or "")
-        if kind not in ACCEPTED:
-            raise Rejected(
-                415,
-                f"Content-type {content_type or '(none)'} not supported. Supported "
-                f"content-types: {', '.join(ACCEPTED)}.",
-            )
-        wanted, _ = parse_content_type(accept or "")
-        wanted = kind if wanted in ("", "*/*") else wanted
-        if wanted not in ACCEPTED:
-            raise Rejected(406, f"Accept type {accept} is not supported. Supported: {ACCEPTED}.")
-        try:
+        kind, _, wanted = json_exchange.negotiate(content_type, accept, ACCEPTED)
+        with json_exchange.evaluating():
             sources, with_matrix = self._sources(body, kind)
-        except (ValueError, TypeError, KeyError, AttributeError, RecursionError) as problem:
-            missing = isinstance(problem, KeyError)
-            cause = f"{problem} is missing" if missing else str(problem)
-            raise Rejected(400, f"unable to evaluate payload provided: {cause}") from problem
         return 200, wanted, self._body(self._translations(sources), wanted, with_matrix=with_matrix)
 
     def _sources(self, body: bytes, kind: str) -> tuple[list[np.ndarray], bool]:
@@ -81,12 +59,9 @@ class TranslationHandler:
                 self.source.checked(one.features["source"].values, "source") for one in records
             ]
         elif kind == JSON_LINES:
-            lines = body.decode("utf-8").splitlines()
-            found = [self._ids(json.loads(line)["source"]) for line in lines if line.strip()]
+            found = [self._ids(one["source"]) for one in json_exchange.lines(body)]
         else:
-            document = json.loads(body)
-            if not isinstance(document, dict) or not isinstance(document.get("instances"), list):
-                raise ValueError('a JSON body is an object with a list "instances"')
+            document = json_exchange.document(body)
             asked = (document.get("configuration") or {}).get("attention_matrix", "false")
             with_matrix = str(asked).lower() == "true"
             found = [self._ids(one["data"]) for one in document["instances"]]
@@ -120,9 +95,7 @@ class TranslationHandler:
             text = " ".join(self.words.get(at, "<unk>") for at in one.ids)
             matrix = {"matrix": one.attention.astype(np.float64).tolist()} if with_matrix else {}
             answers.append({"target": text, **matrix})
-        if wanted == JSON_LINES:
-            return b"".join(as_json(one) + b"\n" for one in answers)
-        return as_json({"predictions": answers})
+        return json_exchange.told(answers, wanted)
 
 
 def _record(ids: Sequence[int]) -> bytes:
