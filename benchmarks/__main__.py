@@ -17,6 +17,7 @@ NAMES = (
     "batch_transform",
     "invocations",
     "algorithms",
+    "distributed",
     "tuning",
     "search_quality",
 )

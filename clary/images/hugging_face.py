@@ -7,6 +7,7 @@ import re
 from clary.images.environment import Environment
 from clary.images.image import Command, Family, Image
 from clary.images.interpreters import Interpreters, version_key
+from clary.images.pytorch import MPI
 from clary.images.pytorch import PRELOAD as PYTORCH_PRELOAD
 from clary.images.reference import ImageReference
 from clary.images.scientific_stack import EVERYWHERE, EVERYWHERE_IMPORTS, SERVER_PRELOAD
@@ -53,9 +54,17 @@ def resolve(reference: ImageReference, interpreters: Interpreters) -> Image:
                 "safetensors",
                 "sentencepiece",
                 *packages_beside_torch(choice.version),
+                *MPI,
                 *EVERYWHERE,
             ),
-            imports=(*PRELOAD, "accelerate", "datasets", "scipy.sparse", *EVERYWHERE_IMPORTS),
+            imports=(
+                *PRELOAD,
+                "accelerate",
+                "datasets",
+                "scipy.sparse",
+                "mpi4py",
+                *EVERYWHERE_IMPORTS,
+            ),
         ),
         commands={
             "train": Command(("python", "-m", "clary.workloads.toolkit.train")),

@@ -13,6 +13,8 @@ from clary.images.torch_wheels import choose_torch, packages_beside_torch, relea
 NEWEST = "2.13.0"
 # Importing these starts no thread: PyTorch makes its threads when it first works in parallel.
 PRELOAD = ("numpy", "pandas", "torch", "torch.nn.functional", "torch.optim", "torch.utils.data")
+# What `distribution={"mpi": ...}` starts a script with.
+MPI = ("openmpi>=5,<6", "mpi4py>=4,<5")
 TAGS = (
     "2.10.0-cpu-py313",
     "2.9.0-cpu-py312",
@@ -38,8 +40,20 @@ def resolve(reference: ImageReference, interpreters: Interpreters) -> Image:
         version=choice.version,
         environment=Environment(
             python=choice.python,
-            packages=(choice.requirement, *packages_beside_torch(choice.version), *EVERYWHERE),
-            imports=(*PRELOAD, "scipy.sparse", "sklearn", "PIL.Image", *EVERYWHERE_IMPORTS),
+            packages=(
+                choice.requirement,
+                *packages_beside_torch(choice.version),
+                *MPI,
+                *EVERYWHERE,
+            ),
+            imports=(
+                *PRELOAD,
+                "scipy.sparse",
+                "sklearn",
+                "PIL.Image",
+                "mpi4py",
+                *EVERYWHERE_IMPORTS,
+            ),
         ),
         commands={
             "train": Command(("python", "-m", "clary.workloads.toolkit.train")),

@@ -8,6 +8,7 @@ toolkit ──fork──▶ child: the script, in this interpreter, with its imp
 from __future__ import annotations
 
 import atexit
+import logging
 import os
 import re
 import runpy
@@ -19,13 +20,15 @@ import sys
 import threading
 import time
 import traceback
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from types import FrameType, ModuleType
 
 from clary.workloads.toolkit.failures import TAIL_BYTES, CommandFailed, UserError
+
+log = logging.getLogger("clary.toolkit")
 
 DRAIN_SECONDS = 1.0
 POLL_SECONDS = 0.05
@@ -46,10 +49,14 @@ class EntryPoint:
     arguments: list[str]
     environment: dict[str, str]
     packages: list[Path]
+    # What a launcher's run is called in the log and in a failure, and how it is started afresh.
+    shown: tuple[str, ...] = ()
 
     @property
     def command(self) -> list[str]:
         """The command line that this stands for."""
+        if self.shown:
+            return list(self.shown)
         if self.kind == "script":
             return [sys.executable, self.name, *self.arguments]
         if self.kind == "module":
@@ -92,13 +99,14 @@ def is_project(code: Path) -> bool:
 
 def run(entry: EntryPoint) -> None:
     """Run to the end; `CommandFailed` if that is not a success."""
-    if entry.kind == "command":
+    log.info("Invoking script: %s", entry.command)
+    if entry.kind == "command" and not entry.shown:
         (entry.code / entry.name).chmod(0o755)
     read_end, write_end = os.pipe()
     sys.stdout.flush()
     sys.stderr.flush()
     with _Forwarding() as forwarding:
-        if entry.kind == "command" or _must_start_afresh(entry.packages):
+        if entry.kind in ("command", "program") or _must_start_afresh(entry.packages):
             pid = _spawn(entry, write_end)
         else:
             pid = os.fork()
@@ -308,8 +316,3 @@ def _print_error(problem: BaseException) -> None:
 
 def _module(name: str) -> str:
     return (name[:-3] if name.endswith(".py") else name).replace("/", ".")
-
-
-def merged(environ: Mapping[str, str], more: Mapping[str, str]) -> dict[str, str]:
-    """Return the script's whole environment."""
-    return {**environ, **more}

@@ -12,6 +12,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from clary.workloads.toolkit.failures import UserError
+
 log = logging.getLogger("clary.toolkit")
 
 PREFIX = "sagemaker_"
@@ -37,6 +39,10 @@ DISTRIBUTIONS = (
     "sagemaker_multi_worker_mirrored_strategy_enabled",
     "sagemaker_torch_distributed_enabled",
 )
+
+
+PROCESSES_PER_HOST = "sagemaker_mpi_num_of_processes_per_host"
+PROCESSES_PER_HOST_MAX = 1024
 
 
 @dataclass(frozen=True)
@@ -207,6 +213,37 @@ def distribution_groups(environment: TrainingEnvironment) -> list[str]:
     return []
 
 
+def distribution_hosts(environment: TrainingEnvironment) -> list[str]:
+    """Return the hosts of those groups; all hosts where there are no groups."""
+    groups = environment.resource_config.get("instance_groups", [])
+    if not groups:
+        return list(environment.hosts)
+    chosen = distribution_groups(environment)
+    return [host for g in groups if g["instance_group_name"] in chosen for host in g["hosts"]]
+
+
+def master(environment: TrainingEnvironment) -> str:
+    """Return the host that the others of a distribution gather at."""
+    return (distribution_hosts(environment) or environment.hosts)[0]
+
+
+def processes_per_host(environment: TrainingEnvironment) -> int:
+    """Return how many processes a launcher starts on each host: as asked, or one per device."""
+    asked = environment.framework_parameters.get(PROCESSES_PER_HOST)
+    if asked is None or asked == "":
+        return environment.gpus or environment.neurons or 1
+    try:
+        count = int(asked)
+    except (TypeError, ValueError):
+        count = 0
+    if not 0 < count <= PROCESSES_PER_HOST_MAX:
+        raise UserError(
+            f"{PROCESSES_PER_HOST} is {asked!r}; it must be a number from 1 to "
+            f"{PROCESSES_PER_HOST_MAX}."
+        )
+    return count
+
+
 def count_gpus() -> int:
     """Count NVIDIA devices; none where the driver's tool is missing or fails."""
     listing = _listing(["nvidia-smi", "--list-gpus"])
@@ -261,19 +298,10 @@ def _group_hosts(resources: Mapping[str, Any]) -> list[str]:
     return []
 
 
-def _distribution_hosts(environment: TrainingEnvironment) -> list[str]:
-    groups = environment.resource_config.get("instance_groups", [])
-    if not groups:
-        return list(environment.hosts)
-    chosen = distribution_groups(environment)
-    return [host for g in groups if g["instance_group_name"] in chosen for host in g["hosts"]]
-
-
 def _training_env(env: TrainingEnvironment, channels: dict[str, str]) -> dict[str, Any]:
     resources, tree = env.resource_config, env.directories
     groups = resources.get("instance_groups", [])
-    distribution_hosts = _distribution_hosts(env)
-    master = (distribution_hosts or env.hosts)[0]
+    gathering = master(env)
     return {
         "additional_framework_parameters": env.framework_parameters,
         "channel_input_dirs": channels,
@@ -281,7 +309,7 @@ def _training_env(env: TrainingEnvironment, channels: dict[str, str]) -> dict[st
         "current_instance_group": _current_group(resources),
         "current_instance_group_hosts": _group_hosts(resources),
         "current_instance_type": resources.get("current_instance_type", "local"),
-        "distribution_hosts": distribution_hosts,
+        "distribution_hosts": distribution_hosts(env),
         "distribution_instance_groups": distribution_groups(env),
         "framework_module": env.framework_module,
         "hosts": env.hosts,
@@ -292,13 +320,13 @@ def _training_env(env: TrainingEnvironment, channels: dict[str, str]) -> dict[st
         "instance_groups": [group["instance_group_name"] for group in groups],
         "instance_groups_dict": {group["instance_group_name"]: group for group in groups},
         "is_hetero": len(groups) > 1,
-        "is_master": env.current_host == master,
+        "is_master": env.current_host == gathering,
         "is_modelparallel_enabled": env.model_parallel,
         "is_smddpmprun_installed": shutil.which("smddpmprun") is not None,
         "is_smddprun_installed": shutil.which("smddprun") is not None,
         "job_name": env.job_name,
         "log_level": env.log_level,
-        "master_hostname": master,
+        "master_hostname": gathering,
         "model_dir": str(tree.model),
         "module_dir": env.module_dir,
         "module_name": env.module_name,

@@ -12,6 +12,11 @@ COMMAND_MAX = 4096
 TRACEBACK = "Traceback (most recent call last):"
 _MARKS = re.compile(r"\s*[~^]+")
 _FRAME = re.compile(r'^\s+File "')
+_RANK = re.compile(r"\[(?P<rank>\d+,\d+)\]<std(?:err|out)>: ?|\[(?P<torch>rank\d+)\]: ")
+# What launchers write behind the error of a process: their own log, a box, the next traceback.
+_AFTER = re.compile(r"[EWIF]\d{4} \d\d:|-{20,}$|=={20,}$|Traceback ")
+_LAUNCHER_FRAME = re.compile(r'File "(<frozen runpy>|.*/mpi4py/(run|__main__)\.py)"')
+_LAUNCHER_ERRORS = ("torch.distributed.elastic.multiprocessing.errors.ChildFailedError",)
 
 
 class UserError(Exception):
@@ -36,27 +41,45 @@ class CommandFailed(UserError):
 
 def error_message(stderr: str) -> str:
     """Return the error first, then the innermost frames: only 1,024 characters will be shown."""
-    lines = stderr.replace("\r\n", "\n").rstrip().split("\n")
-    at = next((n for n in reversed(range(len(lines))) if TRACEBACK in lines[n]), None)
-    if at is None:
+    lines = _of_one_rank(stderr.replace("\r\n", "\n").rstrip().split("\n"))
+    found = [_split(lines[n + 1 :]) for n, line in enumerate(lines) if TRACEBACK in line]
+    # A launcher that lost a process raises too, after that process has told why.
+    own = [one for one in found if not one[1].startswith(_LAUNCHER_ERRORS)]
+    if not found:
         text = "\n".join(line for line in lines[-15:] if line.strip())
         return text[-MESSAGE_MAX:]
-    body = lines[at + 1 :]
+    frames, error = (own or found)[-1]
+    text = error[:MESSAGE_MAX]
+    for frame in reversed([one for one in frames if not _LAUNCHER_FRAME.search(one[0])]):
+        more = text + "\n" + "\n".join(frame)
+        if len(more) > MESSAGE_MAX:
+            break
+        text = more
+    return text
+
+
+def _of_one_rank(lines: list[str]) -> list[str]:
+    """Where mpirun or PyTorch has marked lines with a rank: those of one that raised, unmarked."""
+    marked = [(_RANK.match(line), line) for line in lines]
+    ranks = [mark[mark.lastgroup or 0] for mark, line in marked if mark and TRACEBACK in line]
+    return [
+        line[mark.end() :] if mark else line
+        for mark, line in marked
+        if not ranks or (mark and mark[mark.lastgroup or 0] == ranks[0])
+    ]
+
+
+def _split(body: list[str]) -> tuple[list[list[str]], str]:
+    """What follows a traceback's first line, as its frames and its error."""
     end = next((n for n, line in enumerate(body) if line[:1].strip()), len(body))
-    error = "\n".join(body[end:]).strip()[:MESSAGE_MAX]
+    last = next((n for n in range(end, len(body)) if _AFTER.match(body[n])), len(body))
     frames: list[list[str]] = []
     for line in body[:end]:
         if _FRAME.match(line):
             frames.append([line])
         elif frames and not _MARKS.fullmatch(line):
             frames[-1].append(line)
-    text = error
-    for frame in reversed(frames):
-        more = text + "\n" + "\n".join(frame)
-        if len(more) > MESSAGE_MAX:
-            break
-        text = more
-    return text
+    return frames, "\n".join(body[end:last]).strip()
 
 
 def write_failure(output: Path, text: str) -> None:

@@ -22,6 +22,7 @@ from clary.workloads.toolkit import (
     launchers,
     requirements,
     source_code,
+    torchrun,
 )
 from clary.workloads.toolkit.entry_point import EntryPoint
 from clary.workloads.toolkit.environment import Directories, TrainingEnvironment
@@ -30,6 +31,7 @@ from clary.workloads.toolkit.failures import UserError
 log = logging.getLogger("clary.toolkit")
 
 RESOLVE_SECONDS = 15 * 60
+PYTORCH_MODULE = "sagemaker_pytorch_container"
 
 
 def main(argv: list[str] | None = None) -> int:
@@ -66,6 +68,8 @@ def _run(env: TrainingEnvironment) -> None:
     more["CURRENT_HOST"] = env.current_host
     more["SAGEMAKER_JOB_NAME"] = env.sdk_job_name
     more["SAGEMAKER_REGION"] = env.region
+    if (env.framework_module or "").startswith(PYTORCH_MODULE):
+        more.update(torchrun.gathering(env))
     entry = EntryPoint(
         kind=kind,
         name=str(env.entry_point),
@@ -74,7 +78,6 @@ def _run(env: TrainingEnvironment) -> None:
         environment={**os.environ, **more},
         packages=packages,
     )
-    log.info("Invoking script: %s", entry.command)
     launcher(env, entry)
 
 

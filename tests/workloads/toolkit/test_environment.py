@@ -22,16 +22,17 @@ def write(base: Path, files: dict[str, Any]) -> dict[str, str]:
     return {"SAGEMAKER_BASE_DIR": str(base), "TRAINING_JOB_NAME": "tj"}
 
 
+@pytest.mark.parametrize("case", PUBLIC["cases"], ids=lambda case: case["name"])
 def test_every_variable_equals_the_public_toolkits(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    case: dict[str, Any], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(os, "cpu_count", lambda: 8)
     monkeypatch.setattr(environment.shutil, "which", lambda name: None)
     names = ("hyperparameters", "resourceconfig", "inputdataconfig")
-    environ = write(tmp_path, {name: PUBLIC[name] for name in names})
+    environ = {**write(tmp_path, {name: case[name] for name in names}), **case["environ"]}
     found = environment.variables(environment.read(environ))
     found = {name: value.replace(str(tmp_path), "/opt/ml") for name, value in found.items()}
-    assert found == PUBLIC["variables"]
+    assert found == case["variables"]
 
 
 def test_the_command_line_is_sorted_and_one_letter_takes_one_dash() -> None:

@@ -164,9 +164,9 @@ def test_code_in_a_local_archive_is_unpacked(job, tmp_path: Path) -> None:
 
 
 def test_a_distribution_that_is_not_built_is_refused_by_name(job, run) -> None:
-    code, _, _ = run("print('never')", sagemaker_mpi_enabled=True)
+    code, _, _ = run("print('never')", sagemaker_parameter_server_enabled=True)
     assert code == 1
-    assert "The job asks for sagemaker_mpi_enabled" in job.failure
+    assert "The job asks for sagemaker_parameter_server_enabled" in job.failure
     assert "is not built" in job.failure
 
 
