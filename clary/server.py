@@ -22,6 +22,8 @@ from clary.engine.registry import Registry, discover
 from clary.engine.resource import BoundResource
 from clary.engine.work_credentials import issue_for_work, renew_for_work
 from clary.engine.world import EngineWorld
+from clary.executors.contract import Executor
+from clary.executors.ray_cluster import RayExecutor
 from clary.executors.sandbox import SandboxExecutor
 from clary.gateway.audit import Trail
 from clary.gateway.chain import Chain
@@ -87,8 +89,8 @@ class Server(Parts):
             parts=self,
             account=self.settings.account,
         )
-        self.executor = SandboxExecutor(self.settings)
-        self.preparations = Preparations(self.settings, self.image, self.wake)
+        self.executor = _executor(self.settings)
+        self.preparations = Preparations(self.settings, self.image, self.wake, self.objects.open)
         self.world = EngineWorld(self.registry, self, self.executor, self.preparations)
         self.loop = Loop(self.store.rows, _planned(self.registry), self.world, self.clock)
         self.chores = Chores(self._chores())
@@ -193,6 +195,10 @@ class Server(Parts):
 
     def _put_metrics(self, batch: list[dict[str, Any]]) -> None:
         metric_data.put_statistics(self.telemetry, self.settings, batch)
+
+
+def _executor(settings: Settings) -> Executor:
+    return RayExecutor(settings) if settings.executor == "ray" else SandboxExecutor(settings)
 
 
 def _planned(registry: Registry) -> dict[str, Planned]:

@@ -8,6 +8,7 @@ from dataclasses import dataclass, fields
 from pathlib import Path
 
 INSTANCE_LIMITS = ("machine", "instance-type")
+EXECUTORS = ("sandbox", "ray")
 
 
 def default_home() -> Path:
@@ -30,7 +31,11 @@ class Settings:
     region: str = "us-east-1"  # used where a client names none
     database_url: str = ""  # empty means SQLite in the home
     object_store_url: str = ""  # empty means plain files in the home; else an external S3 endpoint
-    executor: str = "sandbox"
+    executor: str = "sandbox"  # or "ray": jobs run on a Ray cluster, endpoints on this machine
+    ray_address: str = ""  # of the cluster: ray://HOST:10001, or HOST:6379 on one of its nodes
+    ray_python: str = ""  # the Python that has Ray, of the cluster's versions; empty: Clary's own
+    advertised_url: str = ""  # the door as other machines reach it; empty: as this one does
+    containers: str = "auto"  # "never", or the socket of the engine that runs container images
     slots: int = 0  # hosts that may run at once; 0 means twice the number of cores
     instance_limits: str = "machine"  # or "instance-type": hosts get the memory and vCPUs of theirs
     job_memory_bytes: int = 0  # of each host of a training job; 0 sets no limit
@@ -62,6 +67,8 @@ class Settings:
                 f"CLARY_INSTANCE_LIMITS={found['instance_limits']!r} is neither machine nor "
                 "instance-type"
             )
+        if found.get("executor", "sandbox") not in EXECUTORS:
+            raise ValueError(f"CLARY_EXECUTOR={found['executor']!r} is neither sandbox nor ray")
         found["home"] = Path(found.get("home") or default_home()).expanduser().absolute()  # type: ignore[arg-type]
         found["cache"] = Path(found.get("cache") or default_cache()).expanduser().absolute()  # type: ignore[arg-type]
         return Settings(**found)  # type: ignore[arg-type]

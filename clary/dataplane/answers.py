@@ -50,15 +50,19 @@ def error_answer(error: ApiError) -> tuple[int, Headers, bytes]:
     """Status, headers without a length, and body of an error in the JSON protocols."""
     document = {"__type": error.code, "message": error.message, "Message": error.message}
     headers: Headers = [
-        (b"x-amzn-requestid", str(uuid.uuid4()).encode()),
+        (b"x-amzn-requestid", _request_id(error).encode()),
         (b"content-type", b"application/json"),
         (b"x-amzn-errortype", error.code.encode()),
     ]
     return error.status, headers, json.dumps({**document, **error.members}).encode()
 
 
+def _request_id(error: ApiError) -> str:
+    return error.request_id or str(uuid.uuid4())
+
+
 def _query_error(error: ApiError) -> tuple[int, Headers, bytes]:
-    request_id = str(uuid.uuid4())
+    request_id = _request_id(error)
     kind = "Sender" if error.status < 500 else "Receiver"
     body = (
         f"<ErrorResponse><Error><Type>{kind}</Type><Code>{escape(error.code)}</Code>"

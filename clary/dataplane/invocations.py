@@ -12,12 +12,13 @@ import random
 import time
 from collections.abc import Callable
 
+from clary.dataplane import failed_invocations
 from clary.dataplane.adapters import Adapters
 from clary.dataplane.admission import Gatekeeper, admit, as_request, endpoint_name
 from clary.dataplane.answers import Headers, Receive, Scope, Send, send_whole
 from clary.dataplane.async_invocations import AsyncInvocations
 from clary.dataplane.bodies import Body, BodyBudget
-from clary.dataplane.capture import Captures
+from clary.dataplane.capture import Captures, Journal
 from clary.dataplane.components import COMPONENT, component_variants
 from clary.dataplane.dispatch import Route
 from clary.dataplane.explainer import Explainers
@@ -50,6 +51,7 @@ from clary.model.errors import ApiError
 from clary.wire.http import Request
 
 PAYLOAD_BYTES_MAX = 6 * 1024 * 1024
+REQUEST_ID = b"x-amzn-requestid"
 TARGET_VARIANT = "x-amzn-sagemaker-target-variant"
 ACTIONS = {
     b"invocations": "InvokeEndpoint",
@@ -82,6 +84,7 @@ class Invocations:
         queues: AsyncInvocations,
         models: Models | None = None,
         serverless: Serverless | None = None,
+        journal: Journal | None = None,
         choose: Callable[[], float] = random.random,
     ) -> None:
         self.routes = routes
@@ -90,6 +93,7 @@ class Invocations:
         self.account = account
         self.budget = budget
         self.captures = captures
+        self.journal = journal  # closed with the captures, which use it too
         self.queues = queues
         models = models or Models(None, None, metrics)
         self.kinds = Kinds(
@@ -211,11 +215,16 @@ class Invocations:
             answer = await self._ask(invocation)
             self._observe_first_chunk(invocation)
             answer.extend(STREAM_SECONDS_MAX)
-            whole = await send_stream(answer, client_headers(invocation, answer.headers), send)
+            headers = client_headers(invocation, answer.headers)
+            whole = await send_stream(answer, headers, send)
         except ApiError as problem:
             self.count(invocation, problem)
             raise
-        self.count(invocation, None if whole else model_error(route, 500, "StreamBroken"))
+        broken: ApiError | None = None
+        if not whole:
+            broken = model_error(route, 500, "StreamBroken")
+            broken.request_id = dict(headers)[REQUEST_ID].decode()
+        self.count(invocation, broken)
         self._observe(invocation, "MidStreamErrors", "None", float(not whole))
 
     def _observe_first_chunk(self, invocation: Invocation) -> None:
@@ -284,6 +293,8 @@ class Invocations:
         if problem is not None:
             # No answer of the container counts as an error of the server.
             status = problem.members.get("OriginalStatusCode", problem.status) or 500
+            if problem.code == "ModelError":
+                failed_invocations.tell(self.journal, invocation, problem)
         total = time.perf_counter() - invocation.started
         variant = invocation.variant
         self.metrics.record(
@@ -312,7 +323,7 @@ def draw(variants: tuple[Variant, ...], choose: Callable[[], float]) -> Variant:
 def client_headers(invocation: Invocation, headers: Headers) -> Headers:
     passed = [(name, value) for name, value in headers if name in PASSED_TO_CLIENT]
     passed.append((b"x-amzn-invoked-production-variant", invocation.variant.name.encode()))
-    passed.append((b"x-amzn-requestid", unique_id().encode()))
+    passed.append((REQUEST_ID, unique_id().encode()))
     return passed
 
 

@@ -131,7 +131,8 @@ def runtime(
     """What answers the runtime API, and what tells how busy it is."""
     routes = RoutingTable(settings.run / "routes.json")
     calls = RoleCalls(control, roles) if roles is not None else None
-    captures = Captures(store, EndpointLog(calls) if calls is not None else None)
+    journal = EndpointLog(calls) if calls is not None else None
+    captures = Captures(store, journal)
     queues = AsyncInvocations(
         settings.home / "async",
         routes,
@@ -153,6 +154,7 @@ def runtime(
         queues=queues,
         models=models,
         serverless=serverless,
+        journal=journal,
     )
     return invocations, gauges
 

@@ -48,6 +48,7 @@ class Instance:
     # Of an instance with several containers, each by its name; the first is this instance's own.
     containers: tuple[tuple[str, Instance], ...] = ()
     models: Path | None = None  # where the models of a multi-model instance are put
+    log_id: str = ""  # as the stream of its log names it
 
     @property
     def outstanding(self) -> int:
@@ -288,6 +289,8 @@ class RoutingTable:
             if "containers" in entry:
                 named = tuple((one["name"], _container(one)) for one in entry["containers"])
                 instance = replace(instance, containers=named)
+            if "log_id" in entry:
+                instance = replace(instance, log_id=entry["log_id"])
             if "models" in entry:
                 instance = replace(instance, models=Path(entry["models"]))
             self._instances[key] = instance

@@ -11,7 +11,7 @@ from typing import Any
 
 from clary.engine import instance_limits
 from clary.engine.call import Parts
-from clary.images import build, workload_code
+from clary.images import build, containers, workload_code
 from clary.images.image import Image
 from clary.images.packages import packages_for_jobs
 from clary.settings import Settings
@@ -45,6 +45,8 @@ class Work:
     metrics: Sequence[Mapping[str, str]] = ()
     metric_namespace: str = ""
     metric_dimensions: Mapping[str, str] = field(default_factory=dict[str, str])
+    # Namespace and dimensions of a host's CPUUtilization; jobs have theirs beside their logs.
+    utilization: Callable[[str], Mapping[str, Any]] | None = None
     checkpoints: Mapping[str, str] | None = None
     seconds_max: float | None = None
     instance_type: Callable[[str], str] = field(default=lambda host: "")  # by host
@@ -55,6 +57,7 @@ class Work:
     message_file: str | None = None
     serve: Mapping[str, Any] | None = None
     working_directory: str = "/opt/ml"
+    entry_point: bool = False  # argv stands for the entry point of the image as well
 
 
 def host_directory(settings: Settings, row: Row, host: str) -> Path:
@@ -78,6 +81,7 @@ def host_specs(row: Row, keys: tuple[str, ...], parts: Parts, work: Work) -> lis
                 "files": dict(work.files(key)),
                 "log": {"group": work.log_group, "stream": work.stream(key)},
                 "limits": _limits(parts.settings, work, key),
+                "utilization": _utilization(row, work, key),
             }
         )
     return specs
@@ -113,6 +117,12 @@ def _common(row: Row, parts: Parts, work: Work) -> dict[str, Any]:
     }
 
 
+def _utilization(row: Row, work: Work, host: str) -> Mapping[str, Any]:
+    if work.utilization is not None:
+        return work.utilization(host)
+    return {"namespace": work.log_group, "dimensions": {"Host": f"{row.name}/{host}"}}
+
+
 def _limits(settings: Settings, work: Work, host: str) -> dict[str, Any]:
     limits = instance_limits.limits_of(
         instance_limits.machine(),
@@ -137,6 +147,8 @@ def _serve(work: Work) -> dict[str, Any] | None:
 
 def _program(settings: Settings, work: Work) -> dict[str, Any]:
     """The program, the environment it runs in, and what of this machine it sees beside that."""
+    if work.image.container:
+        return _container_program(settings, work)
     prefix = build.prefix(work.image.environment, settings)
     code = _code(settings, prefix)
     if not code.is_dir():  # somebody emptied the cache
@@ -160,6 +172,19 @@ def _program(settings: Settings, work: Work) -> dict[str, Any]:
         "layered": work.serve is None,
         "code": str(code),
         "preload": list(work.image.preload),
+    }
+
+
+def _container_program(settings: Settings, work: Work) -> dict[str, Any]:
+    """An image that is run as it is: nothing of Clary or of this machine's Python is in it."""
+    return {
+        "argv": list(work.argv),
+        "environment": dict(work.environment),
+        "read_only": [],
+        "writable": [],
+        "prefix": "",
+        "preload": [],
+        "container": containers.for_runner(work.image, settings, entry_point=work.entry_point),
     }
 
 

@@ -7,8 +7,7 @@ import threading
 from collections.abc import Callable, Iterable
 from concurrent.futures import ThreadPoolExecutor
 
-from clary.images import build
-from clary.images.environment import Environment
+from clary.images import build, containers
 from clary.images.image import Image, UnknownImage
 from clary.images.uv import EnvironmentFailed
 from clary.reconcile.seen import READY, Preparation
@@ -23,11 +22,16 @@ class Preparations:
     """Who asks for the same environment twice waits for the same build."""
 
     def __init__(
-        self, settings: Settings, resolve: Callable[[str], Image], ready: Callable[[], None]
+        self,
+        settings: Settings,
+        resolve: Callable[[str], Image],
+        ready: Callable[[], None],
+        open_object: containers.OpenObject | None = None,
     ) -> None:
         self._settings = settings
         self._resolve = resolve
         self._ready = ready  # told when a build ends
+        self._open_object = open_object  # archives of container images may lie in S3
         self._pool = ThreadPoolExecutor(1, thread_name_prefix="build")
         self._progress: dict[str, str] = {}
         self._failures: dict[str, str] = {}
@@ -47,14 +51,16 @@ class Preparations:
 
     def prepare(self, uris: Iterable[str]) -> None:
         for uri in uris:
-            environment = self._resolve(uri).environment
-            key = build.prefix(environment, self._settings).name
+            image = self._resolve(uri)
+            key = self._key(image)
+            if self._is_ready(image):
+                continue
             with self._guard:
-                if key in self._progress or build.is_built(environment, self._settings):
+                if key in self._progress:
                     continue
                 self._progress[key] = f"Preparing the environment of {uri}"
                 self._failures.pop(key, None)
-            self._pool.submit(self._build, key, environment)
+            self._pool.submit(self._build, key, image)
 
     def close(self) -> None:
         self._closing.set()
@@ -62,12 +68,12 @@ class Preparations:
 
     def _state_of(self, uri: str) -> Preparation:
         try:
-            environment = self._resolve(uri).environment
+            image = self._resolve(uri)
+            if self._is_ready(image):
+                return READY
         except UnknownImage as problem:
             return Preparation("failed", str(problem))
-        if build.is_built(environment, self._settings):
-            return READY
-        key = build.prefix(environment, self._settings).name
+        key = self._key(image)
         with self._guard:
             if key in self._progress:
                 return Preparation("building", self._progress[key])
@@ -76,13 +82,24 @@ class Preparations:
                 return Preparation("failed", self._failures.pop(key))
         return Preparation("absent")
 
-    def _build(self, key: str, environment: Environment) -> None:
+    def _key(self, image: Image) -> str:
+        return image.container or build.prefix(image.environment, self._settings).name
+
+    def _is_ready(self, image: Image) -> bool:
+        if image.container:
+            return containers.is_ready(image, self._settings)
+        return build.is_built(image.environment, self._settings)
+
+    def _build(self, key: str, image: Image) -> None:
         def progress(line: str) -> None:
             with self._guard:
                 self._progress[key] = line
 
         try:
-            build.build(environment, self._settings, progress, stop=self._closing)
+            if image.container:
+                containers.fetch(image, self._settings, self._open_object, progress, self._closing)
+            else:
+                build.build(image.environment, self._settings, progress, stop=self._closing)
         except EnvironmentFailed as problem:
             self._failed(key, str(problem))
         except Exception as problem:

@@ -96,8 +96,11 @@ class EngineWorld:
         specs = build_specs(row, hosts, self._parts)
         for spec in specs:
             program = dict(spec["program"])  # hosts of one launch share it
-            socket = self._executor.warm(Path(program["prefix"]), program.pop("preload"))
-            spec["program"] = {**program, "fork": {"socket": str(socket)}}
+            preload = program.pop("preload")
+            if "container" not in program:
+                socket = self._executor.warm(Path(program["prefix"]), preload)
+                program["fork"] = {"socket": str(socket)}
+            spec["program"] = program
         self._executor.launch(specs)
         self._watch(row, [host_directory(self._parts.settings, row, key) for key in hosts])
 

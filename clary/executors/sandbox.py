@@ -23,6 +23,7 @@ from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
+from clary.executors import container
 from clary.executors.capabilities import Capabilities, probe
 from clary.executors.contract import LaunchError
 from clary.reconcile.observations import Absent, Exited, Observation, Running, Unknown
@@ -65,7 +66,8 @@ class SandboxExecutor:
     def launch(self, specs: Sequence[dict[str, Any]]) -> None:
         waiting: list[tuple[Path, socket.socket | None]] = []
         for spec in specs:
-            if spec.get("network_isolation") and not self._isolates():
+            contained = bool(spec["program"].get("container"))
+            if spec.get("network_isolation") and not contained and not self._isolates():
                 raise LaunchError(
                     "network isolation was asked for, and this machine cannot give it: "
                     + self.capabilities.explanations["network_namespaces"]
@@ -176,6 +178,7 @@ class SandboxExecutor:
             for name in ("runner.lock", "program.lock"):
                 if locks.is_held(str(directory / name)):
                     raise RuntimeError(f"{directory} cannot be removed: its work still runs")
+            container.remove_left(directory)
             limits.find_group(host.group_name(directory)).remove()
             with contextlib.suppress(FileNotFoundError):
                 shutil.rmtree(directory, onerror=_open_and_retry)

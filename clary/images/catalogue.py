@@ -7,7 +7,7 @@ import pkgutil
 from functools import cache
 
 import clary.images
-from clary.images import interpreters, user_images
+from clary.images import containers, interpreters, user_images
 from clary.images.image import Family, Image, UnknownImage
 from clary.images.reference import ImageReference, parse
 from clary.settings import Settings
@@ -38,9 +38,15 @@ def resolve(uri: str, settings: Settings) -> Image:
     registered = user_images.lookup(reference, settings)
     if registered is not None:
         return user_images.as_image(registered, reference, at_hand)
+    contained = containers.registered(reference, settings)
+    if contained is not None:
+        return contained
     family = _family_of(reference)
     if family is None:
-        raise UnknownImage(_unknown(reference))
+        contained = containers.found(reference, settings)
+        if contained is not None:
+            return contained
+        raise UnknownImage(_unknown(reference, settings))
     return family.resolve(reference, at_hand)
 
 
@@ -51,12 +57,12 @@ def _family_of(reference: ImageReference) -> Family | None:
     return None
 
 
-def _unknown(reference: ImageReference) -> str:
+def _unknown(reference: ImageReference, settings: Settings) -> str:
     known = sorted(name for family in families() for name in family.repositories)
     return (
         f"Clary knows no environment for the image {reference.uri} "
         f"(repository {reference.repository}). It knows {', '.join(known)}. Register an "
         f"environment of your own for it with `clary images add {reference.uri} --requirements "
-        "requirements.txt` (or `--environment PATH` for a virtual environment you have), or use "
-        "the container executor, which runs the image itself."
+        "requirements.txt` (or `--environment PATH` for a virtual environment you have), or "
+        f"{containers.remedy(reference.uri, settings)}."
     )

@@ -36,6 +36,7 @@ class Image:
     metric_definitions: tuple[Mapping[str, str], ...] = ()  # {"Name", "Regex"}
     hyperparameters: tuple[Mapping[str, object], ...] = ()  # HyperParameterSpecification shapes
     algorithm: str = ""  # the built-in algorithm in this image, if it has one
+    container: str = ""  # the engine's name of an image that is run as it is, without environment
     notes: tuple[str, ...] = ()  # how this differs from the image of that name; for the job's log
 
 

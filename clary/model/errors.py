@@ -24,7 +24,11 @@ from typing import Any
 
 
 class ApiError(Exception):
-    """An answer that the client sees as an AWS error; `members` are extra fields of the error's shape."""
+    """An answer that the client sees as an AWS error; `members` are extra fields of the error's shape.
+
+    `request_id` is set where something else, as a log, names the request too; else the answer gets a
+    new one.
+    """
 
     code = "InternalFailure"
     status = 500
@@ -37,6 +41,7 @@ class ApiError(Exception):
         self.code = code or type(self).code
         self.status = status or type(self).status
         self.members = members
+        self.request_id = ""
 
 
 class ValidationException(ApiError):

@@ -225,8 +225,11 @@ def _fetch_part(
     bucket, key = split_uri(output.uri)
     part = part_key(spec, key, host)
     deadline = clock() + peers.patience(spec, result)
-    while s3.head(bucket, part) is None:
-        if clock() > deadline:
+    while True:
+        ended = peers.ended_elsewhere(spec, host)
+        if s3.head(bucket, part) is not None:
+            break
+        if ended or clock() > deadline:
             return None
         time.sleep(LOOK_SECONDS)
     root = spec.directory / PARTS

@@ -28,6 +28,7 @@ from pathlib import Path
 from typing import Any, NamedTuple
 
 from clary.runner import (
+    container_recipe,
     hostile_files,
     limits,
     listening,
@@ -37,6 +38,7 @@ from clary.runner import (
     program,
     progress,
     recipe,
+    utilization,
 )
 from clary.runner.faults import DOWNLOAD, ClientFault
 from clary.runner.health import HealthWatch
@@ -233,9 +235,9 @@ class _Host:
         spec = self._spec
         wanted = limits.Wanted(spec.limits.memory_bytes, spec.limits.cpus, spec.limits.processes)
         self._group = limits.make_group(self._name, wanted)
-        composed = recipe.compose(spec, self._mode, self._group, own_network=self._own_network)
         self._progress.enter("Training")
         try:
+            composed = self._compose()
             if spec.transform is not None:
                 result = self._transform(composed)
             elif spec.serve is not None:
@@ -245,6 +247,11 @@ class _Host:
         except program.StartError as problem:
             return Result("failure", None, str(problem), "internal")
         return result
+
+    def _compose(self) -> dict[str, Any]:
+        if self._spec.program.container is not None:
+            return container_recipe.compose(self._spec, self._spec.program.container)
+        return recipe.compose(self._spec, self._mode, self._group, own_network=self._own_network)
 
     def run_program(
         self, composed: dict[str, Any], unwell: Callable[[], bool] = lambda: False
@@ -262,6 +269,7 @@ class _Host:
             os.close(writer)
         self._progress.program_started(running.process)
         watch = self._memory_watch(composed, running.process)
+        stop_measuring = utilization.start(spec, running.process, composed["lock"])
         reason, kill_at = "", float("inf")
         ending: program.Ending | None = None
         try:
@@ -287,6 +295,7 @@ class _Host:
                 if running.has_news() or self._wait([running.connection], max(0.0, pause)):
                     ending = running.hear()
         finally:
+            stop_measuring()
             running.close()
         return ending, reason
 
@@ -295,7 +304,7 @@ class _Host:
     ) -> memory_watch.MemoryWatch | None:
         """Stands in for a control group where none could be made."""
         bytes_max = self._spec.limits.memory_bytes
-        if not bytes_max or "memory" in self._group.folders:
+        if not bytes_max or "memory" in self._group.folders or composed["mode"] == "container":
             return None
         lock = composed["lock"]
         return memory_watch.MemoryWatch(
@@ -326,6 +335,7 @@ class _Host:
         if ending.lost and reason != "stopped":
             return Result("failure", ending, ending.lost, "internal")
         out_of_memory = self._ran_out_of_memory or self._group.out_of_memory()
+        out_of_memory = out_of_memory or ending.out_of_memory
         failure = _said(spec, spec.failure_file)
         if reason:
             return Result(reason, ending, failure, "algorithm", out_of_memory)

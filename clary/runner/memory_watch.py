@@ -30,15 +30,16 @@ class MemoryWatch:
         if now < self._look_at:
             return False
         self._look_at = now + LOOK_SECONDS
-        processes = _below(self._roots())
+        processes = below(self._roots())
         # Adding up what is resident counts shared pages more than once, and is cheap: look closer
         # only when even that is too much.
-        if sum(_resident(process) for process in processes) <= self.bytes_max:
+        if sum(resident(process) for process in processes) <= self.bytes_max:
             return False
-        return sum(_proportional(process) for process in processes) > self.bytes_max
+        return sum(proportional(process) for process in processes) > self.bytes_max
 
 
-def _below(roots: list[int]) -> set[int]:
+def below(roots: list[int]) -> set[int]:
+    """These processes and all that they started, as far as it still runs."""
     found: set[int] = set()
     waiting = [process for process in roots if process > 0]
     while waiting and len(found) < _PROCESSES_MAX:
@@ -49,7 +50,7 @@ def _below(roots: list[int]) -> set[int]:
     return found
 
 
-def _resident(process: int) -> int:
+def resident(process: int) -> int:
     try:
         with open(f"/proc/{process}/statm", encoding="ascii") as file:
             return int(file.read().split()[1]) * os.sysconf("SC_PAGE_SIZE")
@@ -57,7 +58,7 @@ def _resident(process: int) -> int:
         return 0  # it has ended
 
 
-def _proportional(process: int) -> int:
+def proportional(process: int) -> int:
     """The process's share of the pages it has; all of them where the kernel does not tell."""
     try:
         with open(f"/proc/{process}/smaps_rollup", encoding="ascii") as file:
@@ -65,5 +66,5 @@ def _proportional(process: int) -> int:
                 if line.startswith("Pss:"):
                     return int(line.split()[1]) * 1024
     except OSError:
-        return _resident(process)
+        return resident(process)
     return 0  # it has no memory any more

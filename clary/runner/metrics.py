@@ -8,13 +8,13 @@ import threading
 import time
 from collections import deque
 from collections.abc import Callable, Sequence
-from typing import NamedTuple
+from typing import NamedTuple, Protocol
 
 from .connections import jittered
 from .lines import shown
 from .service_calls import Service, ServiceError
 from .signing import Credentials
-from .spec import HostSpec, Metric
+from .spec import HostSpec, Metric, MetricPlace
 
 # A user's expression may take exponential time, and nothing can interrupt it: lines stay short.
 LINE_BYTES_MAX = 8 * 1024
@@ -29,6 +29,15 @@ class Datapoint(NamedTuple):
     name: str
     value: float
     at: float
+    unit: str = ""
+
+
+class Source(Protocol):
+    """Where a shipper gets its values from."""
+
+    def take(self, count: int) -> list[Datapoint]:
+        """The oldest values that wait to be shipped, taken away."""
+        ...
 
 
 class Scraper:
@@ -81,22 +90,24 @@ class Scraper:
 
 
 class MetricShipper:
-    """Sends what a scraper found, about once a second; bounded memory, best effort at the end."""
+    """Sends what a source has, about once a second; bounded memory, best effort at the end.
+
+    Without a `place`, values go where the spec has the metrics of the job itself.
+    """
 
     def __init__(
         self,
         spec: HostSpec,
         provider: Callable[[], Credentials],
-        scraper: Scraper,
+        source: Source,
         *,
+        place: MetricPlace | None = None,
         interval_seconds: float = INTERVAL_SECONDS,
     ) -> None:
-        self._scraper = scraper
+        self._source = source
         self._interval_seconds = interval_seconds
-        self._namespace = spec.metric_namespace
-        self._dimensions = [
-            {"Name": name, "Value": value} for name, value in spec.metric_dimensions.items()
-        ]
+        self._resolution = 60 if place else 1  # a job may print many values in a minute
+        self._place = place or MetricPlace(spec.metric_namespace, spec.metric_dimensions)
         self._service = Service(
             spec.endpoint_url,
             spec.region,
@@ -106,10 +117,11 @@ class MetricShipper:
             version="1.0",
         )
         self._stop = threading.Event()
+        self._is_abandoned = False
         self._thread: threading.Thread | None = None
         self._batch: list[Datapoint] = []
         self.last_problem = ""
-        if spec.metrics:
+        if spec.metrics or place:
             self._thread = threading.Thread(target=self._work, name="metrics", daemon=True)
             self._thread.start()
 
@@ -131,6 +143,11 @@ class MetricShipper:
         self._service.close()
         return True
 
+    def abandon(self) -> None:
+        """Send nothing more, and wait for nothing: the thread ends by itself, with its connections."""
+        self._is_abandoned = True
+        self._stop.set()
+
     def _work(self) -> None:
         attempt = 0
         pause = self._interval_seconds
@@ -139,10 +156,12 @@ class MetricShipper:
             pause = self._interval_seconds + (
                 jittered(attempt, RETRY_SECONDS_MAX) if attempt else 0.0
             )
+        if self._is_abandoned:
+            self._service.close()
 
     def _send_all(self) -> bool:
         while True:
-            self._batch = self._batch or self._scraper.take(BATCH_MAX)
+            self._batch = self._batch or self._source.take(BATCH_MAX)
             if not self._batch:
                 return True
             try:
@@ -163,15 +182,19 @@ class MetricShipper:
             self._batch = []
 
     def _document(self, batch: Sequence[Datapoint]) -> dict[str, object]:
+        dimensions = [
+            {"Name": name, "Value": value} for name, value in self._place.dimensions.items()
+        ]
         return {
-            "Namespace": self._namespace,
+            "Namespace": self._place.namespace,
             "MetricData": [
                 {
                     "MetricName": point.name,
-                    "Dimensions": self._dimensions,
+                    "Dimensions": dimensions,
                     "Timestamp": point.at,
                     "Value": point.value,
-                    "StorageResolution": 1,
+                    "StorageResolution": self._resolution,
+                    **({"Unit": point.unit} if point.unit else {}),
                 }
                 for point in batch
             ],

@@ -16,6 +16,7 @@ from pathlib import Path
 from .spec import HostSpec
 
 MARKER = "outcome.json.part"
+ENDED = "ended-"  # and a host's name: written by whoever watches over the hosts of several machines
 LOOK_SECONDS = 0.1
 FAILURE_SECONDS = 2.0
 GONE_LOOKS = 50  # how often in a row a runner may be missing without an outcome
@@ -64,6 +65,11 @@ def wait(spec: HostSpec, result: str, *, clock: Callable[[], float] = time.monot
             break
         time.sleep(LOOK_SECONDS)
     return [host for host in spec.hosts if host in ended]
+
+
+def ended_elsewhere(spec: HostSpec, host: str) -> bool:
+    """Whether a host on another machine is known to have ended: it sends no part any more."""
+    return (spec.directory / f"{ENDED}{host}").exists()
 
 
 def _has_ended(directory: Path) -> bool:

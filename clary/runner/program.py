@@ -30,6 +30,7 @@ class Ending(NamedTuple):
     exit_code: int | None
     signal: str | None
     lost: str = ""  # why it is not known how the program ended
+    out_of_memory: bool = False  # as a container engine told
 
 
 class Launcher:
@@ -91,15 +92,15 @@ def _ending(message: dict[str, Any]) -> Ending | None:
         return Ending(None, None, message["failed"])
     if "exited" not in message:
         return None
-    status = message["exited"]
+    status, out_of_memory = message["exited"], bool(message.get("out_of_memory"))
     if os.WIFSIGNALED(status):
         number = os.WTERMSIG(status)
         try:
             name = signal.Signals(number).name
         except ValueError:
             name = f"SIG{number}"
-        return Ending(None, name)
-    return Ending(os.WEXITSTATUS(status), None)
+        return Ending(None, name, out_of_memory=out_of_memory)
+    return Ending(os.WEXITSTATUS(status), None, out_of_memory=out_of_memory)
 
 
 def start(
@@ -117,11 +118,12 @@ def start(
 
 
 def _converse(connection: socket.socket, recipe: dict[str, Any], output: int) -> Running:
+    patience = float(recipe.get("start_seconds", _ANSWER_SECONDS_MAX))
     try:
-        connection.settimeout(_ANSWER_SECONDS_MAX)
+        connection.settimeout(patience)
         channel.send_recipe(connection, recipe, [output, output])
         lines = channel.Lines(connection)
-        deadline = time.monotonic() + _ANSWER_SECONDS_MAX
+        deadline = time.monotonic() + patience
         while time.monotonic() < deadline:
             messages = lines.receive()
             if messages is None:

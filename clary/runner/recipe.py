@@ -116,7 +116,7 @@ def environment(spec: HostSpec, plain: bool, net: network.Network) -> dict[str, 
         found["HOME"] = found["TMPDIR"] = str(spec.directory / "tmp")
         found["CLARY_ML"] = str(spec.ml)  # a plain program cannot be given an /opt/ml of its own
     if not spec.network_isolation:
-        found.update(_platform(spec, net))
+        found.update(platform(spec, net))
     if net.port:
         found["SAGEMAKER_BIND_TO_PORT"] = str(net.port)
     elif spec.serve is not None:
@@ -126,7 +126,8 @@ def environment(spec: HostSpec, plain: bool, net: network.Network) -> dict[str, 
     return found
 
 
-def _platform(spec: HostSpec, net: network.Network) -> dict[str, str]:
+def platform(spec: HostSpec, net: network.Network) -> dict[str, str]:
+    """How a program reaches this platform, as the SDKs read it."""
     door = net.seen(spec.endpoint_url)
     # A network of its own has no way to anywhere but the door, which tunnels to other hosts.
     through = ("HTTPS_PROXY", "https_proxy") if net.outward else ()
@@ -148,10 +149,12 @@ def hosts_file(spec: HostSpec) -> str:
 
     The hosts of one work share this machine's network, or one that is theirs alone. Each gets a loopback
     address of its own, out of a range that belongs to the work, so that they do not meet on one port
-    unless they ask for all addresses.
+    unless they ask for all addresses. Hosts on several machines have the addresses of these.
     """
     lines = ["127.0.0.1 localhost", "::1 localhost ip6-localhost ip6-loopback"]
-    if len(spec.hosts) == 1 or spec.serve is not None:
+    if spec.addresses:
+        lines += [f"{spec.addresses[name]} {name}" for name in spec.hosts if name in spec.addresses]
+    elif len(spec.hosts) == 1 or spec.serve is not None:
         lines += ["127.0.0.1 " + name for name in spec.hosts]
     else:
         work = f"{spec.work}/{spec.generation}"
@@ -179,7 +182,7 @@ def mounts(spec: HostSpec) -> list[list[str]]:
     found.append(["read", str(spec.directory / "hosts"), "/etc/hosts"])
     if spec.serve is not None and not spec.serve.port:
         found.append(["write", str(spec.directory / "serve"), SERVE_FOLDER])
-    outside = _checkpoints_outside(spec)
+    outside = checkpoints_outside(spec)
     if outside is not None:
         found.append(outside)
     # A mount must come after the one that it lies in.
@@ -239,7 +242,8 @@ def _home(prefix: str) -> str | None:
     return None
 
 
-def _checkpoints_outside(spec: HostSpec) -> list[str] | None:
+def checkpoints_outside(spec: HostSpec) -> list[str] | None:
+    """The mount of checkpoints that the program wants outside of /opt/ml."""
     source = spec.checkpoint_directory
     if spec.checkpoints is None or source is None or under_ml(spec.checkpoints.path) is not None:
         return None

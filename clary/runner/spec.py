@@ -19,6 +19,16 @@ class SpecError(ValueError):
     """The spec cannot be read; the text names the member."""
 
 
+class Container(NamedTuple):
+    """An image that an engine runs, in place of a sandbox."""
+
+    engine: str  # its Unix socket
+    image: str
+    entry_point: bool  # the program's argv stands for the image's entry point as well
+    gpus: bool
+    user: str  # empty: the image's own
+
+
 class Program(NamedTuple):
     argv: tuple[str, ...]
     environment: Mapping[str, str]
@@ -29,6 +39,7 @@ class Program(NamedTuple):
     layered: bool  # it may install packages into its environment, for itself alone
     code: str
     fork_socket: str  # empty when the program is started afresh
+    container: Container | None = None
 
 
 class Input(NamedTuple):
@@ -71,6 +82,13 @@ class Log(NamedTuple):
 class Metric(NamedTuple):
     name: str
     regex: str
+
+
+class MetricPlace(NamedTuple):
+    """Where in CloudWatch metrics go."""
+
+    namespace: str
+    dimensions: Mapping[str, str]
 
 
 class Limits(NamedTuple):
@@ -122,6 +140,8 @@ class HostSpec(NamedTuple):
     )  # a batch transform beside the server; see transform_settings
     notes: tuple[str, ...] = ()  # for the beginning of the job's log
     rules: tuple[Mapping[str, Any], ...] = ()  # of the debugger; see debug_rules
+    addresses: Mapping[str, str] = {}  # by host, where the hosts are on several machines
+    utilization: MetricPlace | None = None  # where this host's use of CPU and memory is told
 
     @property
     def ml(self) -> Path:
@@ -187,6 +207,7 @@ def parse(document: Any) -> HostSpec:
     log = get("log", dict, None)
     serve = get("serve", dict, None)
     checkpoints = get("checkpoints", dict, None)
+    utilization = get("utilization", dict, None)
     return HostSpec(
         work=get("work", str),
         generation=get("generation", int),
@@ -222,12 +243,15 @@ def parse(document: Any) -> HostSpec:
         transform=get("transform", dict, None),
         notes=tuple(get("notes", list, [])),
         rules=tuple(get("rules", list, [])),
+        addresses=get("addresses", dict, {}),
+        utilization=_metric_place(utilization) if utilization else None,
     )
 
 
 def _program(document: Any) -> Program:
     get = _member(document, "program")
     fork = get("fork", dict, None)
+    container = get("container", dict, None)
     return Program(
         argv=tuple(get("argv", list)),
         environment=get("environment", dict, {}),
@@ -238,6 +262,18 @@ def _program(document: Any) -> Program:
         layered=bool(get("layered", bool, False)),
         code=get("code", str, "") or "",
         fork_socket=_member(fork, "program.fork")("socket", str) if fork else "",
+        container=_container(container) if container else None,
+    )
+
+
+def _container(document: Any) -> Container:
+    get = _member(document, "program.container")
+    return Container(
+        engine=get("engine", str),
+        image=get("image", str),
+        entry_point=get("entry_point", bool, False),
+        gpus=get("gpus", bool, False),
+        user=get("user", str, ""),
     )
 
 
@@ -282,6 +318,11 @@ def _checkpoints(document: Any) -> Checkpoints:
 def _metric(document: Any, where: str) -> Metric:
     get = _member(document, where)
     return Metric(get("Name", str), get("Regex", str))
+
+
+def _metric_place(document: Any) -> MetricPlace:
+    get = _member(document, "utilization")
+    return MetricPlace(get("namespace", str), get("dimensions", dict))
 
 
 def _limits(document: Any) -> Limits:

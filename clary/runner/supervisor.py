@@ -20,7 +20,15 @@ import socket
 import time
 from typing import Any, NoReturn
 
-from clary.runner import bubblewrap, channel, init, namespaces, network_entry, sockets
+from clary.runner import (
+    bubblewrap,
+    channel,
+    container_program,
+    init,
+    namespaces,
+    network_entry,
+    sockets,
+)
 from clary.runner.starting import Outlets, execute, last_words, settle
 from clary.runner.watch import Child, Watch
 
@@ -60,7 +68,8 @@ def _supervise(connection: socket.socket, recipe: Recipe, outlets: Outlets) -> N
     signal.set_wakeup_fd(waker.fileno(), warn_on_full_buffer=False)
     signal.signal(signal.SIGCHLD, lambda *_: None)
     outside = init.namespaces_of() if recipe["mode"] == "namespaces" or recipe.get("warm") else {}
-    relays = network_entry.enter(recipe, held)
+    # A container's network is there with the container; its keeper enters it.
+    relays = [] if recipe["mode"] == "container" else network_entry.enter(recipe, held)
     child = _start(recipe, outlets, held, (connection, wake, waker), outside)
     for descriptor in (outlets.output, outlets.error, *outlets.groups):
         os.close(descriptor)
@@ -104,6 +113,11 @@ def _start(
         process = init.start(recipe, outlets, far, (held, near, *closed))
         far.close()
         return Child(process, "namespaces", near)
+    if recipe["mode"] == "container":
+        near, far = init.report_channel()
+        process = container_program.start(recipe, outlets, far, (near, *closed))
+        far.close()
+        return Child(process, "container", near)
     if recipe["mode"] == "bubblewrap":
         return _start_bubblewrap(recipe, outlets, held, closed)
     return _start_plain(recipe, outlets, held, closed)

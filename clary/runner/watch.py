@@ -10,7 +10,7 @@ import signal
 import socket
 from typing import Any, NamedTuple
 
-from clary.runner import bubblewrap, channel, init
+from clary.runner import bubblewrap, channel, container_program, init
 
 Message = dict[str, Any]
 
@@ -19,7 +19,7 @@ class Child(NamedTuple):
     """What the supervisor forked: process 1, bubblewrap, or the plain program itself."""
 
     process: int
-    mode: str  # namespaces | warm | bubblewrap | plain
+    mode: str  # namespaces | warm | bubblewrap | plain | container
     report: socket.socket | None
     server: socket.socket | None = None  # the fork server that is a warm program's parent
     server_lines: channel.Lines | None = None
@@ -38,6 +38,7 @@ class Watch:
         self._killed = False
         self._failed = ""
         self._status: int | None = None
+        self._out_of_memory = False
         self._heard = b""
         self._inner = 0  # bubblewrap's process 1, once known
         self._program = -1  # a warm program's descriptor: it names that process and no later one
@@ -92,7 +93,10 @@ class Watch:
     def _signal(self, number: int) -> None:
         self._sent.append(number)
         with contextlib.suppress(ProcessLookupError):
-            if number == signal.SIGKILL:
+            if self._child.mode == "container":
+                assert self._child.report is not None
+                container_program.signal_program(self._child.report, number)
+            elif number == signal.SIGKILL:
                 self._killed = True
                 os.kill(self._child.process, number)
             elif self._child.mode == "bubblewrap":
@@ -124,9 +128,10 @@ class Watch:
                 self._inner = message["child-pid"]
                 self._tell_started(self._inner)
         elif "started" in message:
-            self._begin(init.sender(ancillary))
-        elif "status" in message and self._status is None:
+            self._begin(message.get("process") or init.sender(ancillary))
+        if "status" in message and self._status is None:
             self._status = int(message["status"])
+            self._out_of_memory = bool(message.get("out_of_memory"))
             self._end_warm()
         if "failed" in message:
             self._failed = str(message["failed"])
@@ -169,7 +174,7 @@ class Watch:
         if self._failed:
             return {"failed": self._failed}
         if self._status is not None:
-            return {"exited": self._status}
+            return {"exited": self._status, "out_of_memory": self._out_of_memory}
         if self._killed:
             return {"exited": int(signal.SIGKILL)}
         if self._child.mode == "bubblewrap":

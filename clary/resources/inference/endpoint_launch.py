@@ -70,6 +70,7 @@ def _work(row: Row, key: str, variant: Mapping[str, Any], parts: Parts) -> Work:
         inputs=() if multi_model else model_inputs(container),
         stream=partial(_stream, row),
         log_group=LOG_GROUPS[row.kind] + row.name,
+        utilization=lambda _: _utilization(row, variant),
         instance_type=lambda _: variant.get("InstanceType") or "",
         memory_bytes=variant.get("memory_bytes"),
         grace_seconds=GRACE_SECONDS,
@@ -80,6 +81,14 @@ def _work(row: Row, key: str, variant: Mapping[str, Any], parts: Parts) -> Work:
             "ping_path": "/ping",
         },
     )
+
+
+def _utilization(row: Row, variant: Mapping[str, Any]) -> dict[str, Any]:
+    """Each container's use of its host's CPUs and memory, told for the variant that it is of."""
+    dimensions = {"InferenceComponentName": row.name}
+    if row.kind == "Endpoint":
+        dimensions = {"EndpointName": row.name, "VariantName": variant["VariantName"]}
+    return {"namespace": LOG_GROUPS[row.kind].rstrip("/"), "dimensions": dimensions}
 
 
 def has_models_folder(row: Row, variant: Mapping[str, Any]) -> bool:

@@ -17,7 +17,11 @@ from clary.resources.inference.endpoint_fleets import (
     shadowing_variants,
 )
 from clary.resources.inference.endpoint_hosts import adapter_of, containers_of, instance_of
-from clary.resources.inference.endpoint_launch import has_models_folder, models_folder
+from clary.resources.inference.endpoint_launch import (
+    has_models_folder,
+    instance_id,
+    models_folder,
+)
 from clary.store.rows import Query, Row
 
 _PAGE = 1_000
@@ -81,7 +85,11 @@ def _role(live: dict[str, Any] | None) -> str:
 def _instance(row: Row, serving: ServingVariant, keys: tuple[str, ...], parts: Parts) -> Entry:
     """An instance is known by its first container; the door chains or chooses among several."""
     sockets = [str(host_directory(parts.settings, row, key) / "serve.sock") for key in keys]
-    found: Entry = {"id": instance_of(keys[0]), "socket": sockets[0]}
+    found: Entry = {
+        "id": instance_of(keys[0]),
+        "socket": sockets[0],
+        "log_id": instance_id(row, keys[0]),
+    }
     containers = containers_of(serving.variant)
     if has_models_folder(row, serving.variant):
         found["models"] = str(models_folder(row, keys[0], parts))

@@ -145,6 +145,10 @@ def hosts(row: Row, keys: tuple[str, ...], parts: Parts) -> list[dict[str, Any]]
         inputs=model_inputs(container),
         stream=lambda host: f"{row.name}/{instance_id(row, host)}-{begun}",
         log_group=LOG_GROUP,
+        utilization=lambda host: {
+            "namespace": LOG_GROUP,
+            "dimensions": {"Host": f"{row.name}/{instance_id(row, host)}"},
+        },
         seconds_max=RUNTIME_SECONDS_MAX,
         instance_type=lambda _: row.document["TransformResources"]["InstanceType"],
         grace_seconds=GRACE_SECONDS,

@@ -90,6 +90,7 @@ def hosts(row: Row, keys: tuple[str, ...], parts: Parts) -> list[dict[str, Any]]
         role_arn=document["RoleArn"],
         image=image,
         argv=_argv(row, image.commands.get("process")),
+        entry_point=bool(specification.get("ContainerEntrypoint")),
         environment={
             "PROCESSING_JOB_NAME": row.name,
             "PROCESSING_JOB_ARN": row.arn,

@@ -42,6 +42,7 @@ def hosts(row: Row, keys: tuple[str, ...], parts: Parts) -> list[dict[str, Any]]
         role_arn=document["RoleArn"],
         image=image,
         argv=_argv(specification, image.commands["train"]),
+        entry_point=bool(specification.get("ContainerEntrypoint")),
         environment={
             "TRAINING_JOB_NAME": row.name,
             "TRAINING_JOB_ARN": row.arn,
