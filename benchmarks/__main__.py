@@ -16,6 +16,7 @@ NAMES = (
     "hop",
     "batch_transform",
     "invocations",
+    "endpoint_start",
     "algorithms",
     "distributed",
     "tuning",
