@@ -45,7 +45,11 @@ def test_a_failed_invocation_is_found_by_its_request_id_among_the_containers_lin
     group = f"/aws/sagemaker/Endpoints/{name}"
 
     def found():
-        return logs.filter_log_events(logGroupName=group, filterPattern=f'"{request_id}"')["events"]
+        try:
+            answer = logs.filter_log_events(logGroupName=group, filterPattern=f'"{request_id}"')
+        except logs.exceptions.ResourceNotFoundException:
+            return []  # its first lines are on their way
+        return answer["events"]
 
     (event,) = wait_until(found)
     assert event["message"].startswith(f"RequestId: {request_id} primary answered 500: ")
