@@ -69,6 +69,8 @@ def test_an_oci_archive_gets_the_manifest_that_older_engines_read(compressed: bo
         archive({"index.json": ["a list"]}).getvalue(),
         oci_archive("sha256:../../etc/passwd").getvalue(),
     ],
+    # The bytes hold the time, and would be the names.
+    ids=["empty", "text", "cut off", "other", "no manifests", "no object", "climbs out"],
 )
 def test_what_is_no_image_archive_is_refused(spoilt: bytes) -> None:
     with pytest.raises(ValueError):
