@@ -112,8 +112,9 @@ class Server(Parts):
 
     def start(self) -> None:
         for bound in self.registry.resources.values():
-            if bound.resource.published is not None:
-                bound.resource.published(self)
+            if bound.resource.publishing is not None:
+                with bound.resource.publishing(self, {}):
+                    pass  # as it is stored: an earlier control may have died before it told
         self._hints = _listen_for_hints(self.settings, self.wake)
         self.loop.start()
         self.chores.start()

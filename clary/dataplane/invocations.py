@@ -119,7 +119,7 @@ class Invocations:
         name, action = endpoint_name(found.endpoint), ACTIONS[found.action]
         with Body(self.budget, PAYLOAD_BYTES_MAX, "invocations") as reader:
             request = as_request(scope, await reader.read(scope, receive))
-            route = await self.routes.awaited(found.region, name)
+            route = self.routes.find(found.region, name)
             resource = route.arn if route is not None else self._arn(found.region, name)
             await admit(self.gatekeeper, request, action=f"sagemaker:{action}", resource=resource)
             route = self._serving(route, name, action)

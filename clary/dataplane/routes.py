@@ -32,9 +32,6 @@ LANES_MAX = 64
 SERVING_STATUSES = frozenset(
     ("InService", "Updating", "SystemUpdating", "RollingBack", "UpdateRollbackFailed")
 )
-# A client may hear that its endpoint is in service an instant before the snapshot tells it.
-NEWS_SECONDS = 0.25
-NEWS_POLL_SECONDS = 0.01
 
 
 @dataclass(frozen=True, slots=True)
@@ -169,14 +166,6 @@ class RoutingTable:
         """Whether the endpoint is in service, as far as is known here."""
         route = self.find(region, name)
         return route is not None and route.status in SERVING_STATUSES
-
-    async def awaited(self, region: str, name: str) -> EndpointRoute | None:
-        """The endpoint; one that is not in service is given a moment to be."""
-        loop = asyncio.get_running_loop()
-        deadline = loop.time() + NEWS_SECONDS
-        while not self.serves(region, name) and loop.time() < deadline:
-            await asyncio.sleep(NEWS_POLL_SECONDS)
-        return self.find(region, name)
 
     def every(self) -> list[EndpointRoute]:
         self._look()

@@ -21,12 +21,13 @@ images     the image URIs whose environments a launch needs
 children   resources of other kinds that its launches make, in place of hosts
 adviser    who works out, beside the loop, what its plan asks
 takes_slots  hosts of jobs queue for the machine's slots; those of endpoints do not
-published  told after writes of rows of the kind, to show them to other processes
+publishing  shows rows of the kind to other processes, with the changes that are committed within it
 """
 
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
+from contextlib import AbstractContextManager
 from dataclasses import dataclass, field
 from functools import cached_property
 from typing import Any
@@ -49,6 +50,8 @@ Admits = Callable[[Call], None]
 Retains = Callable[[Call, Row], None]
 Plan = Callable[[Row, Seen], Sequence[Decision]]
 Hosts = Callable[[Row, tuple[str, ...], Parts], list[dict[str, Any]]]
+# The changes are by row id; None stands for a row that goes.
+Publishing = Callable[[Parts, Mapping[int, Row | None]], AbstractContextManager[None]]
 
 
 @dataclass(frozen=True, eq=False)
@@ -76,7 +79,7 @@ class Resource:
     images: Callable[[Row], tuple[str, ...]] | None = None
     children: Children | None = None
     adviser: Adviser | None = None
-    published: Callable[[Parts], None] | None = None
+    publishing: Publishing | None = None
     takes_slots: bool = True
     overrides: dict[str, Handler] = field(default_factory=dict[str, Handler])
 

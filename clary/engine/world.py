@@ -5,7 +5,8 @@ from __future__ import annotations
 import os
 import threading
 import time
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator
+from contextlib import contextmanager, nullcontext
 from pathlib import Path
 from typing import Any
 
@@ -154,11 +155,13 @@ class EngineWorld:
         """The longest that `changed` should not be asked for: shorter while it holds something back."""
         return PHASES_SECONDS if self._holds_back else 1.0
 
-    def written(self, row: Row) -> None:
+    @contextmanager
+    def committing(self, row: Row, *, stays: bool = True) -> Iterator[None]:
+        publishing = self._resource(row).publishing
+        upcoming = {row.id: row if stays else None}
+        with publishing(self._parts, upcoming) if publishing else nullcontext():
+            yield
         self._nursery.written(row)
-        published = self._resource(row).published
-        if published is not None:
-            published(self._parts)
 
     def close(self) -> None:
         self._consultations.close()

@@ -29,6 +29,7 @@ from clary.model.errors import (
 )
 from clary.model.service import Services
 from clary.model.shapes import Validators
+from clary.store.full_disk import home_full
 from clary.wire.http import Request, Response
 from clary.wire.protocols import ServiceWire, WireProtocol
 
@@ -91,9 +92,9 @@ class Chain:
                 step(exchange)
         except ApiError as error:
             exchange.error = error
-        except Exception:
+        except Exception as problem:
             log.exception("request %s failed", exchange.request_id)
-            exchange.error = InternalFailure(
+            exchange.error = home_full(problem) or InternalFailure(
                 f"Clary met a defect of its own. Its log (clary logs) has the traceback of request "
                 f"{exchange.request_id}."
             )

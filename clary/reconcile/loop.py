@@ -15,6 +15,7 @@ import threading
 import uuid
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
+from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass
 from typing import Any, Protocol
 
@@ -65,7 +66,8 @@ class World(Protocol):
         self,
     ) -> Iterable[int]: ...  # ids of rows whose hosts wrote something since last asked
     def patience(self) -> float: ...  # seconds in which `changed` should be asked again
-    def written(self, row: Row) -> None: ...  # after a status or document changed
+    # A change that clients can see is committed within it; one that `stays` False is deleted.
+    def committing(self, row: Row, *, stays: bool = True) -> AbstractContextManager[None]: ...
 
 
 @dataclass(frozen=True, slots=True)
@@ -168,8 +170,8 @@ class Loop:
         self._checkpoint("planned")
         if any(isinstance(one, Vanish) for one in decisions):
             self._world.forget(row, tuple(seen.hosts))
-            self._rows.delete(row, Event("transition", {"from": row.status, "to": "Deleted"}))
-            self._world.written(row)
+            with self._world.committing(row, stays=False):
+                self._rows.delete(row, Event("transition", {"from": row.status, "to": "Deleted"}))
             return
         decisions = self._within_capacity(row, decisions)
         # Before the write that strikes them: hosts whose files cannot be removed yet stay in the row.
@@ -205,9 +207,8 @@ class Loop:
         row.state.pop("faults", None)
         row.state.pop("problem", None)
         happened = [Event("transition", {"from": before, "to": row.status})]
-        self._rows.update(row, *(happened if row.status != before else []), touch=changed)
-        if changed:
-            self._world.written(row)
+        with self._world.committing(row) if changed else nullcontext():
+            self._rows.update(row, *(happened if row.status != before else []), touch=changed)
 
     def _act(self, row: Row, decision: Decision) -> None:
         match decision:

@@ -85,13 +85,13 @@ class Database:
                 connection.exec_driver_sql("BEGIN IMMEDIATE")
             try:
                 result = work(connection)
+                if self._writer is not None:
+                    connection.exec_driver_sql("COMMIT")
+                connection.commit()
             except BaseException:
                 # On SQLite this ends the transaction that BEGIN IMMEDIATE opened as well.
                 connection.rollback()
                 raise
-            if self._writer is not None:
-                connection.exec_driver_sql("COMMIT")
-            connection.commit()
             return result
 
     def fetch(self, statement: Statement, parameters: dict[str, Any]) -> list[tuple[Any, ...]]:
@@ -110,10 +110,12 @@ class Database:
             driver.execute("BEGIN IMMEDIATE" if self._writer is not None else "BEGIN")
             try:
                 yield run
+                driver.execute("COMMIT")
             except BaseException:
-                driver.execute("ROLLBACK")
+                # Of a full disk, SQLite has ended the transaction by itself, or has not.
+                if self._writer is None or driver.in_transaction:
+                    driver.execute("ROLLBACK")
                 raise
-            driver.execute("COMMIT")
 
     @contextmanager
     def _exclusive(self) -> Iterator[None]:

@@ -22,8 +22,9 @@ from dataclasses import asdict, dataclass, field
 import orjson
 
 from clary.model.errors import ApiError
+from clary.store.full_disk import object_store_full
 from clary.store.object_metadata import ObjectMetadata
-from clary.store.object_writer import ObjectWriter, disk_full
+from clary.store.object_writer import ObjectWriter
 from clary.store.objects import Condition, ObjectInfo, Objects, check_key
 
 PART_BYTES_MIN = 5 * 1024 * 1024
@@ -105,7 +106,7 @@ class Multipart:
                 file.write(orjson.dumps(asdict(upload)))
             os.replace(temporary, f"{folder}/upload.json")
         except OSError as problem:
-            raise disk_full(problem) or problem from problem
+            raise object_store_full(problem) or problem from problem
         return upload
 
     def get(self, bucket: str, key: str, upload_id: str) -> Upload:

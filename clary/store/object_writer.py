@@ -14,21 +14,13 @@ import secrets
 from collections.abc import Iterable
 from typing import Protocol
 
-from clary.model.errors import ApiError
+from clary.store.full_disk import object_store_full
 
 BLOCK_BYTES = 1 << 20
 
 
 class Digest(Protocol):
     def update(self, data: bytes | memoryview, /) -> object: ...
-
-
-def disk_full(problem: OSError) -> ApiError | None:
-    """The error for a full disk; None for another problem. Of a kind that clients do not retry."""
-    if problem.errno not in (errno.ENOSPC, errno.EDQUOT):
-        return None
-    message = "The disk that holds the object store is full. Free some space and try again."
-    return ApiError(message, code="QuotaExceeded", status=400)
 
 
 class ObjectWriter:
@@ -71,7 +63,7 @@ class ObjectWriter:
                 self.size += written
                 data = data[written:]
         except OSError as problem:
-            raise disk_full(problem) or problem from problem
+            raise object_store_full(problem) or problem from problem
 
     def copy_from(self, source: int, start: int, length: int) -> None:
         """Append a range of another file, inside the kernel if nobody wants to hash it."""
@@ -83,7 +75,7 @@ class ObjectWriter:
                 try:
                     copied = os.copy_file_range(source, self.descriptor, want, offset_src=start)
                 except OSError as problem:
-                    full = disk_full(problem)
+                    full = object_store_full(problem)
                     if full:
                         raise full from problem
                     in_kernel = False  # not between these two file systems

@@ -24,12 +24,13 @@ from pathlib import Path
 from typing import BinaryIO
 
 from clary.model.errors import ApiError
+from clary.store.full_disk import object_store_full
 from clary.store.object_buckets import HIDDEN, Bucket, Buckets, no_such_bucket
 from clary.store.object_metadata import MetadataFiles, ObjectMetadata, TimeStamps, etag_of_file
 from clary.store.object_names import is_bucket_name, is_key
 from clary.store.object_tree import LAST, OPEN_FLAGS, Listings, NeedsExclusive, Tree
 from clary.store.object_versions import NULL, Versions, new_version_id
-from clary.store.object_writer import BLOCK_BYTES, Digest, ObjectWriter, disk_full, remove_stale
+from clary.store.object_writer import BLOCK_BYTES, Digest, ObjectWriter, remove_stale
 
 PAGE_MAX = 1000
 
@@ -248,7 +249,7 @@ class Objects:
         try:
             return ObjectWriter(self.temporary, digests, hashed=hashed)
         except OSError as problem:
-            raise disk_full(problem) or problem from problem
+            raise object_store_full(problem) or problem from problem
 
     def put(
         self,
@@ -372,7 +373,7 @@ class Objects:
                 metadata = replace(opened.info.metadata, tags=tags)
                 self.metadata(bucket).write(opened.descriptor, metadata)
             except OSError as problem:
-                raise disk_full(problem) or problem from problem
+                raise object_store_full(problem) or problem from problem
             finally:
                 opened.close()
             return replace(opened.info, metadata=metadata)
@@ -536,7 +537,7 @@ def _precondition_failed(condition: str) -> ApiError:
 
 def _placing(problem: OSError, bucket: str) -> Exception:
     """What a failure to give a file its name means to the client."""
-    full = disk_full(problem)
+    full = object_store_full(problem)
     if full:
         return full
     if problem.errno == errno.ENOENT:

@@ -4,11 +4,13 @@ from __future__ import annotations
 
 import json
 import logging
+import sqlite3
 import uuid
 from typing import Any
 
 import pytest
 from botocore.credentials import Credentials
+from sqlalchemy import event
 
 from clary.engine.call import Call
 from clary.engine.registry import Answer as Handled
@@ -33,6 +35,33 @@ def test_an_operation_without_an_answer_has_an_empty_body(gateway: Gateway) -> N
     gateway.ask("CreateAppImageConfig", {"AppImageConfigName": "a"})
     gone = gateway.ask("DeleteAppImageConfig", {"AppImageConfigName": "a"})
     assert (gone.status, gone.body) in ((200, b""), (200, b"{}"))
+
+
+def test_a_full_disk_is_named_and_a_freed_one_works_on(gateway: Gateway) -> None:
+    connections: list[sqlite3.Connection] = []
+
+    @event.listens_for(gateway.store.database.engine, "connect")
+    def bound(connection: sqlite3.Connection, _record: object) -> None:
+        connections.append(connection)
+        connection.execute("PRAGMA max_page_count=1")  # as many as there are: not one more
+
+    for number in range(200):
+        made = gateway.ask(
+            "CreateExperiment", {"ExperimentName": f"e{number}", "Description": "d" * 3_000}
+        )
+        if made.status != 200:
+            break
+    assert made.status == 400
+    assert (made.document["__type"], made.document["Message"]) == (
+        "ResourceLimitExceeded",
+        "The disk that holds Clary's home or database is full; nothing was changed. "
+        "Free some space and try again.",
+    )
+    asked = {"ExperimentName": f"e{number}"}
+    assert gateway.ask("DescribeExperiment", asked).error[0] == "ResourceNotFound"
+    for connection in connections:
+        connection.execute("PRAGMA max_page_count=1000000")
+    assert gateway.ask("CreateExperiment", asked).status == 200
 
 
 def test_an_unsigned_request_has_no_caller(gateway: Gateway) -> None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterable
+from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -109,5 +110,5 @@ class SimulatedWorld:
     def patience(self) -> float:
         return 1.0
 
-    def written(self, row: Row) -> None:
-        """Nothing is published here."""
+    def committing(self, row: Row, *, stays: bool = True) -> AbstractContextManager[None]:
+        return nullcontext()  # nothing is published here

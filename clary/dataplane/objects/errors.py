@@ -8,7 +8,7 @@ import logging
 from clary.dataplane.objects.request import Answer, S3Request
 from clary.dataplane.objects.xml import DECLARATION
 from clary.model.errors import ApiError
-from clary.store.object_writer import disk_full
+from clary.store.full_disk import object_store_full
 from clary.wire.xml_text import escape
 
 log = logging.getLogger(__name__)
@@ -40,12 +40,11 @@ def as_api_error(problem: Exception, request: S3Request) -> ApiError:
         if problem.code in DENIED:
             return ApiError(problem.message, code="AccessDenied", status=403, **problem.members)
         return problem
-    if isinstance(problem, OSError):
-        full = disk_full(problem)
-        if full:
-            return full
-        if problem.errno in (errno.EMFILE, errno.ENFILE):
-            return ApiError("Please reduce your request rate.", code="SlowDown", status=503)
+    full = object_store_full(problem)
+    if full:
+        return full
+    if isinstance(problem, OSError) and problem.errno in (errno.EMFILE, errno.ENFILE):
+        return ApiError("Please reduce your request rate.", code="SlowDown", status=503)
     log.error("request %s failed", request.request_id, exc_info=problem)
     message = "We encountered an internal error. Please try again."
     return ApiError(message, code="InternalError", status=500)

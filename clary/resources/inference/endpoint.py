@@ -29,7 +29,7 @@ from clary.resources.inference.endpoint_explainer import (
 )
 from clary.resources.inference.endpoint_launch import hosts, images
 from clary.resources.inference.endpoint_plan import plan_endpoint
-from clary.resources.inference.endpoint_routes import publish_routes
+from clary.resources.inference.endpoint_routes import publish_routes, publishing_routes
 from clary.resources.inference.endpoint_shadows import check_shadows
 from clary.resources.inference.endpoint_shown import (
     last_deployment_config,
@@ -134,7 +134,7 @@ endpoint = Resource(
     plan=plan_endpoint,
     hosts=hosts,
     images=images,
-    published=publish_routes,
+    publishing=publishing_routes,
     takes_slots=False,
 )
 

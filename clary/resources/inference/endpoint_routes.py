@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import threading
 import uuid
+from collections.abc import Iterable, Iterator, Mapping
+from contextlib import contextmanager
 from typing import Any
 
 import orjson
@@ -29,19 +31,47 @@ _writing = threading.Lock()
 Entry = dict[str, Any]  # of the snapshot
 
 
+Changes = Mapping[int, Row | None]  # by row id, what is about to be stored; None: it goes
+
+
 def publish_routes(parts: Parts) -> None:
-    """Write the snapshot anew; readers see the old file or the new one."""
+    """Write the snapshot anew, as it is stored."""
     with _writing:
-        copies = _components(parts)
-        endpoints = {
-            f"{one.region}/{one.name}": {**route_of(one, parts), **copies.get(one.arn, {})}
-            for one in _every(parts)
-        }
-        path = parts.settings.run / "routes.json"
-        path.parent.mkdir(parents=True, exist_ok=True, mode=0o700)
-        fresh = path.with_name(f"routes-{uuid.uuid4().hex}.new")
-        fresh.write_bytes(orjson.dumps({"endpoints": endpoints}))
-        fresh.replace(path)
+        _write(parts, {})
+
+
+@contextmanager
+def publishing_routes(parts: Parts, upcoming: Changes) -> Iterator[None]:
+    """Tell of changes just before they are committed within: whoever reads a status meets its routes.
+
+    Where the commit fails, the snapshot is again what is stored. Nobody else writes it in between.
+    """
+    with _writing:
+        _write(parts, upcoming)
+        try:
+            yield
+        except BaseException:
+            _write(parts, {})
+            raise
+
+
+def _write(parts: Parts, upcoming: Changes) -> None:
+    """Readers see the old file or the new one."""
+    copies = _components(parts, upcoming)
+    endpoints = {
+        f"{one.region}/{one.name}": {**route_of(one, parts), **copies.get(one.arn, {})}
+        for one in _with(upcoming, _every(parts))
+    }
+    path = parts.settings.run / "routes.json"
+    path.parent.mkdir(parents=True, exist_ok=True, mode=0o700)
+    fresh = path.with_name(f"routes-{uuid.uuid4().hex}.new")
+    fresh.write_bytes(orjson.dumps({"endpoints": endpoints}))
+    fresh.replace(path)
+
+
+def _with(upcoming: Changes, stored: Iterable[Row]) -> list[Row]:
+    rows = [upcoming.get(one.id, one) for one in stored]
+    return [one for one in rows if one is not None]
 
 
 def route_of(row: Row, parts: Parts) -> dict[str, Any]:
@@ -101,13 +131,13 @@ def _instance(row: Row, serving: ServingVariant, keys: tuple[str, ...], parts: P
     return found
 
 
-def _components(parts: Parts) -> dict[str, Entry]:
+def _components(parts: Parts, upcoming: Changes) -> dict[str, Entry]:
     """By the ARN of their endpoint: the copies of each inference component."""
     found: dict[str, Entry] = {}
     adapters: list[tuple[Entry, str, dict[str, Any]]] = []
     for region in parts.store.rows.regions("InferenceComponent"):
         where = {"account": parts.settings.account, "region": region}
-        for row in parts.store.rows.every("InferenceComponent", **where):
+        for row in _with(upcoming, parts.store.rows.every("InferenceComponent", **where)):
             known = found.setdefault(row.state["endpoint"], {"components": {}})
             fleets = [_variant(row, one, parts) for one in serving_variants(row)]
             adapter = adapter_of(row)

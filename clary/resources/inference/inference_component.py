@@ -22,7 +22,7 @@ from clary.resources.inference.endpoint_fleets import shown_fleet
 from clary.resources.inference.endpoint_hosts import adapter_of
 from clary.resources.inference.endpoint_launch import hosts, images
 from clary.resources.inference.endpoint_plan import plan_endpoint
-from clary.resources.inference.endpoint_routes import publish_routes
+from clary.resources.inference.endpoint_routes import publish_routes, publishing_routes
 from clary.resources.inference.endpoint_shown import last_deployment_config
 from clary.resources.inference.endpoint_traffic import ALL_AT_ONCE, check_policy
 from clary.resources.inference.inference_component_adapter import (
@@ -162,7 +162,7 @@ inference_component = Resource(
     plan=plan_endpoint,
     hosts=hosts,
     images=images,
-    published=publish_routes,
+    publishing=publishing_routes,
     takes_slots=False,
 )
 
