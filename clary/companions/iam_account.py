@@ -4,12 +4,12 @@ from __future__ import annotations
 
 from typing import Any
 
+from clary.companions.iam_boundaries import boundary_of
 from clary.companions.iam_entities import (
     GROUP,
     PROFILE,
     ROLE,
     USER,
-    boundary_of,
     every,
     no_such_entity,
     page,

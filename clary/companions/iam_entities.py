@@ -9,6 +9,7 @@ import binascii
 import re
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass
+from functools import partial
 from typing import Any
 from urllib.parse import quote
 
@@ -205,27 +206,31 @@ def checked_tags(held: list[dict[str, str]], added: list[dict[str, str]]) -> lis
     return list(kept.values())
 
 
-def tag(call: Call, noun: Noun) -> dict[str, Any]:
-    def edit(row: Row) -> None:
-        row.tags = checked_tags(row.tags, call.input["Tags"])
+def add_tags(call: Call, row: Row) -> None:
+    row.tags = checked_tags(row.tags, call.input["Tags"])
 
-    change(call, noun, call.input[noun.member], edit)
+
+def remove_tags(call: Call, row: Row) -> None:
+    gone = {key.lower() for key in call.input["TagKeys"]}
+    row.tags = [tag for tag in row.tags if tag["Key"].lower() not in gone]
+
+
+def page_of_tags(call: Call, row: Row) -> dict[str, Any]:
+    return page(call, "Tags", sorted(row.tags, key=_tag_key), _tag_key)
+
+
+def tag(call: Call, noun: Noun) -> dict[str, Any]:
+    change(call, noun, call.input[noun.member], partial(add_tags, call))
     return {}
 
 
 def untag(call: Call, noun: Noun) -> dict[str, Any]:
-    gone = {key.lower() for key in call.input["TagKeys"]}
-
-    def edit(row: Row) -> None:
-        row.tags = [tag for tag in row.tags if tag["Key"].lower() not in gone]
-
-    change(call, noun, call.input[noun.member], edit)
+    change(call, noun, call.input[noun.member], partial(remove_tags, call))
     return {}
 
 
 def list_tags(call: Call, noun: Noun) -> dict[str, Any]:
-    row = find(call, noun, call.input[noun.member])
-    return page(call, "Tags", sorted(row.tags, key=_tag_key), _tag_key)
+    return page_of_tags(call, find(call, noun, call.input[noun.member]))
 
 
 def _tag_key(tag: dict[str, str]) -> str:
@@ -234,12 +239,3 @@ def _tag_key(tag: dict[str, str]) -> str:
 
 def by_name(row: Row) -> str:
     return row.name
-
-
-def boundary_of(row: Row) -> dict[str, Any]:
-    """The PermissionsBoundary member, absent where there is none."""
-    arn = row.document.get("PermissionsBoundary")
-    if not arn:
-        return {}
-    kinds = {"PermissionsBoundaryType": "PermissionsBoundaryPolicy", "PermissionsBoundaryArn": arn}
-    return {"PermissionsBoundary": kinds}

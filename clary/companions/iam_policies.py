@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from functools import partial
 from typing import Any
 
 from clary.companions.iam_entities import (
@@ -9,6 +10,7 @@ from clary.companions.iam_entities import (
     GROUP,
     ROLE,
     USER,
+    add_tags,
     checked_tags,
     concurrent_modification,
     delete,
@@ -18,6 +20,8 @@ from clary.companions.iam_entities import (
     limit_exceeded,
     no_such_entity,
     page,
+    page_of_tags,
+    remove_tags,
     url_encoded,
 )
 from clary.engine.call import Call, operation
@@ -83,22 +87,6 @@ def attachable(call: Call, arn: str) -> None:
     except ApiError as problem:
         message = f"Policy {arn} does not exist or is not attachable."
         raise no_such_entity(message) from problem
-
-
-def checked_boundary(call: Call) -> str:
-    """The PermissionsBoundary of the input, "" where none is asked for."""
-    arn = call.input.get("PermissionsBoundary") or ""
-    if not arn:
-        return ""
-    if not arn.startswith("arn:aws:iam::") or ":policy/" not in arn:
-        message = "Value at 'permissionsBoundary' is not a valid policy ARN"
-        raise ApiError(f"{message}: {arn}", code="ValidationError", status=400)
-    try:
-        find_policy(call, arn)
-    except ApiError as problem:
-        message = f"Scope ARN: {arn} does not exist or is not attachable."
-        raise no_such_entity(message) from problem
-    return arn
 
 
 def users_of(call: Call, arn: str, member: str = "AttachedPolicies") -> list[tuple[str, Row]]:
@@ -318,29 +306,19 @@ def set_default_policy_version(call: Call) -> dict[str, Any]:
 
 @operation("TagPolicy", service="iam")
 def tag_policy(call: Call) -> dict[str, Any]:
-    def edit(row: Row) -> None:
-        row.tags = checked_tags(row.tags, call.input["Tags"])
-
-    _change(call, edit)
+    _change(call, partial(add_tags, call))
     return {}
 
 
 @operation("UntagPolicy", service="iam")
 def untag_policy(call: Call) -> dict[str, Any]:
-    gone = {key.lower() for key in call.input["TagKeys"]}
-
-    def edit(row: Row) -> None:
-        row.tags = [tag for tag in row.tags if tag["Key"].lower() not in gone]
-
-    _change(call, edit)
+    _change(call, partial(remove_tags, call))
     return {}
 
 
 @operation("ListPolicyTags", service="iam")
 def list_policy_tags(call: Call) -> dict[str, Any]:
-    row = find_policy(call, call.input["PolicyArn"])
-    tags = sorted(row.tags, key=lambda tag: tag["Key"])
-    return page(call, "Tags", tags, lambda tag: tag["Key"])
+    return page_of_tags(call, find_policy(call, call.input["PolicyArn"]))
 
 
 @operation("ListEntitiesForPolicy", service="iam")

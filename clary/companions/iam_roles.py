@@ -4,11 +4,11 @@ from __future__ import annotations
 
 from typing import Any
 
+from clary.companions.iam_boundaries import boundary_of, checked_boundary
 from clary.companions.iam_entities import (
     PROFILE,
     ROLE,
     below_path,
-    boundary_of,
     by_name,
     change,
     create,
@@ -24,7 +24,6 @@ from clary.companions.iam_entities import (
     untag,
     url_encoded,
 )
-from clary.companions.iam_policies import checked_boundary
 from clary.engine.call import Call, operation
 from clary.identity.policy_documents import parse_policy
 from clary.store.rows import Row
@@ -136,26 +135,6 @@ def update_assume_role_policy(call: Call) -> dict[str, Any]:
 
     def edit(row: Row) -> None:
         row.document["AssumeRolePolicyDocument"] = text
-
-    change(call, ROLE, call.input["RoleName"], edit)
-    return {}
-
-
-@operation("PutRolePermissionsBoundary", service="iam")
-def put_role_permissions_boundary(call: Call) -> dict[str, Any]:
-    arn = checked_boundary(call)
-
-    def edit(row: Row) -> None:
-        row.document["PermissionsBoundary"] = arn
-
-    change(call, ROLE, call.input["RoleName"], edit)
-    return {}
-
-
-@operation("DeleteRolePermissionsBoundary", service="iam")
-def delete_role_permissions_boundary(call: Call) -> dict[str, Any]:
-    def edit(row: Row) -> None:
-        row.document["PermissionsBoundary"] = ""
 
     change(call, ROLE, call.input["RoleName"], edit)
     return {}

@@ -4,10 +4,10 @@ from __future__ import annotations
 
 from typing import Any
 
+from clary.companions.iam_boundaries import boundary_of, checked_boundary
 from clary.companions.iam_entities import (
     USER,
     below_path,
-    boundary_of,
     by_name,
     change,
     create,
@@ -21,7 +21,6 @@ from clary.companions.iam_entities import (
     untag,
     validation_error,
 )
-from clary.companions.iam_policies import checked_boundary
 from clary.engine.call import Call, operation
 from clary.identity.access_keys import KIND as ACCESS_KEY
 from clary.store.rows import Row
@@ -113,26 +112,6 @@ def delete_user(call: Call) -> dict[str, Any]:
         if still:
             raise delete_conflict(f"Cannot delete entity, must {remedy}")
     delete(call, row)
-    return {}
-
-
-@operation("PutUserPermissionsBoundary", service="iam")
-def put_user_permissions_boundary(call: Call) -> dict[str, Any]:
-    arn = checked_boundary(call)
-
-    def edit(row: Row) -> None:
-        row.document["PermissionsBoundary"] = arn
-
-    change(call, USER, call.input["UserName"], edit)
-    return {}
-
-
-@operation("DeleteUserPermissionsBoundary", service="iam")
-def delete_user_permissions_boundary(call: Call) -> dict[str, Any]:
-    def edit(row: Row) -> None:
-        row.document["PermissionsBoundary"] = ""
-
-    change(call, USER, call.input["UserName"], edit)
     return {}
 
 
