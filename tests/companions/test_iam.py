@@ -16,6 +16,7 @@ from botocore.model import OperationModel, Shape
 from clary.companions import (
     iam_access_keys,
     iam_account,
+    iam_boundaries,
     iam_entity_policies,
     iam_groups,
     iam_instance_profiles,
@@ -38,6 +39,7 @@ MODEL = botocore.session.get_session().get_service_model("iam")
 MODULES = [
     iam_access_keys,
     iam_account,
+    iam_boundaries,
     iam_entity_policies,
     iam_groups,
     iam_instance_profiles,
