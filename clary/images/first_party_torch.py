@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 from clary.images.first_party import RELEASES, built_in
 from clary.images.image import Family, Image
 from clary.images.interpreters import Interpreters
@@ -34,13 +36,17 @@ PRELOAD = (
     "PIL.Image",
     "polars",
 )
+# Of one algorithm: the others' warm parents need not hold them.
+OWN_PRELOAD = {"tabtransformer": ("pandas", "sklearn.metrics")}
 
 
 def resolve(reference: ImageReference, interpreters: Interpreters) -> Image:
     choice = choose_torch(NEWEST, reference, interpreters)
     packages = (choice.requirement, *packages_beside_torch(choice.version), *PACKAGES)
     notes = (choice.note,) * bool(choice.note)
-    return built_in(reference, choice.python, packages, PRELOAD, notes, family="first-party-torch")
+    image = built_in(reference, choice.python, packages, PRELOAD, notes, family="first-party-torch")
+    own = OWN_PRELOAD.get(reference.basename, ())
+    return replace(image, preload=(*image.preload, *own)) if own else image
 
 
 FAMILY = Family(

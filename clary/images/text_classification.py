@@ -11,7 +11,20 @@ from clary.images.interpreters import Interpreters
 from clary.images.reference import ImageReference
 
 TAG = "2.6.0-transformers4.51.3-cpu-py312-ubuntu22.04"
-PRELOAD = ("numpy", "torch", "torch.nn.functional", "torch.optim", "tokenizers", "transformers")
+PRELOAD = (
+    "numpy",
+    "sklearn.metrics",
+    "torch",
+    "torch.nn.functional",
+    "torch.optim",
+    "torch._dynamo",  # the first optimiser imports it, which takes seconds
+    "tokenizers",
+    # transformers itself imports what it offers when that is first asked for.
+    "transformers.models.auto.modeling_auto",
+    "transformers.models.bert.modeling_bert",
+    "transformers.models.distilbert.modeling_distilbert",
+    "transformers.tokenization_utils_fast",
+)
 
 
 def resolve(reference: ImageReference, interpreters: Interpreters) -> Image:
