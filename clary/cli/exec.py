@@ -64,11 +64,12 @@ def run(options: argparse.Namespace) -> int:
 
 def _host_and_command(options: argparse.Namespace) -> tuple[str, list[str]]:
     """argparse takes all that follows the name as the command: --host may come there as well."""
-    parser = argparse.ArgumentParser(prog="clary exec", add_help=False)
-    _host(parser)
-    parser.add_argument("command", nargs="*")
-    late = parser.parse_args(options.command)
-    return getattr(late, "host", "") or getattr(options, "host", ""), late.command
+    host, command = getattr(options, "host", ""), list(options.command)
+    if command[:1] == ["--host"] and len(command) > 1:
+        host, command = command[1], command[2:]
+    elif command and command[0].startswith("--host="):
+        host, command = command[0].removeprefix("--host="), command[1:]
+    return host, command[1:] if command[:1] == ["--"] else command
 
 
 def running_hosts(home: Path, name: str) -> Iterator[RunningHost]:

@@ -68,10 +68,13 @@ def test_a_command_sees_what_the_program_sees_and_its_exit_code_is_passed_on(
     lines = done.stdout.split("\n")
     assert lines[:5] == ["algo-2", "/opt/ml", "hello", "/opt/ml/of-algo-2", "/tmp/mine"]
     assert int(lines[6]) <= 8  # process 1, the program and its sleep, and this command's
-    assert [line.strip() for line in lines[7:10]] == ["lo", "500", "may not"]
-    assert lines[10].split() == ["CapEff:", "0000000000000000"]
+    assert [line.strip() for line in lines[7:11]] == ["lo", "eth0", "500", "may not"]
+    assert lines[11].split() == ["CapEff:", "0000000000000000"]
     first = clary_command("exec", "busy", "--", "hostname")
-    assert first.stdout == "algo-1\n"
+    assert first.stdout == "algo-1\n", first.stderr
+    for words in (["--"], []):
+        flags = clary_command("exec", "busy", *words, "sh", "-c", "echo $0 $1", "-x", "--host")
+        assert flags.stdout == "-x --host\n", flags.stderr
 
 
 @pytest.mark.skipif(not FOUND.cgroup_controllers, reason=FOUND.explanations["cgroup"])

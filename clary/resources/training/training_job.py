@@ -101,8 +101,11 @@ def with_metric_definitions(call: Call) -> None:
     except UnknownImage:
         return  # the job will fail with the remedies in its FailureReason
     script = "sagemaker_program" in (call.input.get("HyperParameters") or {})
-    if image.algorithm and not script and not specification.get("MetricDefinitions"):
-        specification["MetricDefinitions"] = [dict(one) for one in image.metric_definitions]
+    if image.algorithm and not script:
+        given = specification.get("MetricDefinitions") or []
+        names = {one["Name"] for one in given}
+        own = [dict(one) for one in image.metric_definitions if one["Name"] not in names]
+        specification["MetricDefinitions"] = [*own, *given]
 
 
 def _output_config(row: Row) -> dict[str, Any]:

@@ -27,6 +27,12 @@ class Definition:
         return self.given["AlgorithmSpecification"].get("TrainingImage") or ""
 
     @property
+    def hyperparameter_count(self) -> int:
+        """Those that are fixed and those that are tuned, but not what the service adds to them."""
+        fixed = sum(not name.startswith("_") for name in self.static)
+        return fixed + sum(len(found) for found in self.ranges.values())
+
+    @property
     def place(self) -> str:
         return f"TrainingJobDefinition {self.name}" if self.name else "TrainingJobDefinition"
 

@@ -153,7 +153,10 @@ def image_of(call: Call, definition: Definition) -> Image | None:
 
 
 def metrics_of(image: Image | None, definition: Definition) -> list[dict[str, str]]:
-    """The metric definitions of the training jobs; raise ValidationException if the objective is not among them."""
+    """The metric definitions to give the training jobs, which know those of their algorithm.
+
+    Raise ValidationException if the objective is not among them all.
+    """
     given = definition.given["AlgorithmSpecification"].get("MetricDefinitions") or []
     metric = definition.objective["MetricName"]
     is_built_in = (
@@ -178,4 +181,4 @@ def metrics_of(image: Image | None, definition: Definition) -> list[dict[str, st
         raise ValidationException(
             f"The objective metric '{metric}' is not one of the algorithm {image.algorithm}: {names}."
         )
-    return [*known, {"Name": "ObjectiveMetric", "Regex": regex}]
+    return [*(dict(one) for one in given), {"Name": "ObjectiveMetric", "Regex": regex}]

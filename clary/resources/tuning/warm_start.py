@@ -94,6 +94,12 @@ def _trials(
             f"The parent tuning job {parent.name} has another training image; "
             "IdenticalDataAndAlgorithm requires the same. Use TransferLearning."
         )
+    if theirs[0].hyperparameter_count != definition.hyperparameter_count:
+        raise ValidationException(
+            f"The parent tuning job {parent.name} has {theirs[0].hyperparameter_count} "
+            f"hyperparameters, static and tunable ones together, and this tuning job has "
+            f"{definition.hyperparameter_count}; a warm start requires the same number."
+        )
     static = theirs[0].static
     return [(trial, {**static, **trial.values}) for trial in trials_of(parent)]
 

@@ -12,7 +12,7 @@ import sys
 import pytest
 from botocore.exceptions import ClientError
 
-from tests.journeys.conftest import ROOT, plain_environment, refusal, wait_until
+from tests.journeys.conftest import ROOT, XGBOOST, plain_environment, refusal, wait_until
 
 pytestmark = pytest.mark.xdist_group("tuning")
 
@@ -127,6 +127,9 @@ def test_a_warm_start_takes_over_what_its_parent_found(tuner):
         }
         tuner.create(other, RATES, limits=limits, members={"WarmStartConfig": config})
     assert "Use TransferLearning" in refusal(caught)[1]
+    definition["StaticHyperParameters"]["one_more"] = "1"
+    with pytest.raises(ClientError, match="a warm start requires the same number"):
+        child("TransferLearning")
 
 
 def test_hyperband_stops_what_is_worse_at_a_rung(tuner):
@@ -268,3 +271,39 @@ def test_a_role_that_may_not_be_assumed_is_refused(tuner):
     with pytest.raises(ClientError) as caught:
         tuner.create(definition, RATES, limits={"MaxNumberOfTrainingJobs": 4})
     assert "Could not assume role arn:aws:iam::123456789012:role/nobody" in refusal(caught)[1]
+
+
+def test_an_algorithm_with_more_metrics_than_a_request_may_name_is_tuned(tuner):
+    """The built-in XGBoost logs 66 metrics; a training job takes 40 definitions."""
+    rows = "".join(f"{n % 2},{n % 2 + n / 1000},{n % 7}\n" for n in range(80))
+    tuner.s3.put_object(Bucket=tuner.bucket, Key="tuning/rows/train.csv", Body=rows)
+    source = {
+        "S3DataType": "S3Prefix",
+        "S3Uri": f"s3://{tuner.bucket}/tuning/rows/",
+        "S3DataDistributionType": "FullyReplicated",
+    }
+    channels = [
+        {"ChannelName": name, "DataSource": {"S3DataSource": source}, "ContentType": "text/csv"}
+        for name in ("train", "validation")
+    ]
+    definition = tuner.definition("", InputDataConfig=channels)
+    definition["StaticHyperParameters"] = {"objective": "binary:logistic", "num_round": "3"}
+    definition["AlgorithmSpecification"] = {"TrainingImage": XGBOOST, "TrainingInputMode": "File"}
+    depth = {"Name": "max_depth", "MinValue": "1", "MaxValue": "3"}
+    name = tuner.create(
+        definition,
+        {"IntegerParameterRanges": [depth]},
+        limits={"MaxNumberOfTrainingJobs": 2},
+        HyperParameterTuningJobObjective={"Type": "Maximize", "MetricName": "validation:auc"},
+    )
+    job = tuner.ended(name)
+    assert job["HyperParameterTuningJobStatus"] == "Completed", job
+    best = job["BestTrainingJob"]
+    assert best["FinalHyperParameterTuningJobObjectiveMetric"] == {
+        "Type": "Maximize",
+        "MetricName": "validation:auc",
+        "Value": 1.0,
+    }
+    trained = tuner.sagemaker.describe_training_job(TrainingJobName=best["TrainingJobName"])
+    defined = {one["Name"] for one in trained["AlgorithmSpecification"]["MetricDefinitions"]}
+    assert {"train:auc", "validation:auc", "ObjectiveMetric"} < defined
