@@ -15,6 +15,7 @@ NAMES = (
     "objects",
     "hop",
     "batch_transform",
+    "fast_file",
     "invocations",
     "endpoint_start",
     "algorithms",

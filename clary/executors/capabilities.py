@@ -9,12 +9,15 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 
-from clary.runner import bubblewrap, limits, namespaces
+from clary.runner import bubblewrap, fast_files_mount, limits, namespaces
 
 _PROBE_SECONDS_MAX = 2
 _NO_NETWORKS = (
     "Network namespaces cannot be made ({problem}): isolated jobs are refused, and a server other than "
     "Clary's own must listen on the port that SAGEMAKER_BIND_TO_PORT names."
+)
+_NO_FAST_FILES = (
+    "FUSE cannot be mounted ({problem}): FastFile channels are downloaded before their job starts."
 )
 
 
@@ -25,6 +28,7 @@ class Capabilities:
     bubblewrap: bool
     namespaces: bool
     network_namespaces: bool
+    fast_files: bool
     cgroup: str | None  # "v1" | "v2" | None
     cgroup_controllers: tuple[str, ...]
     root: bool
@@ -53,11 +57,27 @@ def probe() -> Capabilities:
             ("bubblewrap", "namespaces", "cgroup", "cgroup_controllers"), text
         )
         explanations["network_namespaces"] = _NO_NETWORKS.format(problem=f"{sys.platform} has none")
-        return Capabilities(False, False, False, None, (), root, explanations)
+        explanations["fast_files"] = _NO_FAST_FILES.format(problem=f"{sys.platform} has no FUSE")
+        return Capabilities(False, False, False, False, None, (), root, explanations)
     spaces, network = _namespaces(root, explanations)
     version, controllers = _control_groups(root, explanations)
     wrap = _bubblewrap(root, spaces, explanations)
-    return Capabilities(wrap, spaces, network, version, controllers, root, explanations)
+    fast = _fast_files(root, explanations)
+    return Capabilities(wrap, spaces, network, fast, version, controllers, root, explanations)
+
+
+def _fast_files(root: bool, explanations: dict[str, str]) -> bool:
+    def attempt() -> None:
+        _enter(namespaces.CLONE_NEWNS, root)
+        fast_files_mount.try_out("/tmp")
+
+    problem = _try_in_child(attempt)
+    explanations["fast_files"] = (
+        "FUSE can be mounted: FastFile channels are fetched while their job reads them."
+        if problem is None
+        else _NO_FAST_FILES.format(problem=problem)
+    )
+    return problem is None
 
 
 def _namespaces(root: bool, explanations: dict[str, str]) -> tuple[bool, bool]:

@@ -86,13 +86,23 @@ class SandboxExecutor:
 
     def _write(self, directory: Path, spec: dict[str, Any]) -> None:
         directory.mkdir(parents=True, mode=0o700, exist_ok=True)
-        sandbox = {"mode": self._mode_of(spec), "own_network": self._isolates()}
+        sandbox = {
+            "mode": self._mode_of(spec),
+            "own_network": self._isolates(),
+            "no_fast_files": self._no_fast_files(),
+        }
         document = {**spec, "sandbox": sandbox}
         fresh = directory / f"spec.json.{os.getpid()}.{threading.get_ident()}"
         descriptor = os.open(fresh, os.O_WRONLY | os.O_CREAT | os.O_TRUNC, 0o600)
         with open(descriptor, "w", encoding="utf-8") as file:
-            json.dump(document, file)
+            file.write(json.dumps(document))  # dump() itself encodes in Python, slowly
         fresh.replace(directory / "spec.json")
+
+    def _no_fast_files(self) -> str:
+        """Why FastFile channels must be downloaded; empty where they can be mounted."""
+        if self.mode == "plain":
+            return "A plain process has no mounts of its own."
+        return "" if self.capabilities.fast_files else self.capabilities.explanations["fast_files"]
 
     def _mode_of(self, spec: dict[str, Any]) -> str:
         """A program that may install into its environment needs a layer, which bubblewrap has none of."""

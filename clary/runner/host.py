@@ -40,7 +40,7 @@ from clary.runner import (
     recipe,
     utilization,
 )
-from clary.runner.faults import DOWNLOAD, ClientFault
+from clary.runner.faults import ClientFault
 from clary.runner.health import HealthWatch
 from clary.runner.output import Output
 from clary.runner.parts import MakeParts, Parts
@@ -99,7 +99,11 @@ def run(
         _leave(directory, began, Result("failure", failure=str(problem), source="internal"))
         return 1
     sandbox = document.get("sandbox") or {}
-    _Host(spec, sandbox, make_parts, began, nursery).run(started)
+    life = _Host(spec, sandbox, make_parts, began, nursery)
+    life.run(started)
+    # Whoever is told of the outcome removes this directory, and must not find it held any more.
+    os.close(held)
+    life.progress.poke()
     return 0
 
 
@@ -182,7 +186,6 @@ class _Host:
             "log_tail": self._output.tail,
         }
         _leave(spec.directory, self._began, result, further)
-        self._progress.poke()
 
     def _live(self) -> tuple[Result, dict[str, Any]]:
         parts = self._make_parts(self._spec, self._progress)
@@ -194,7 +197,7 @@ class _Host:
             return self._end_logs(parts, Result(halted.result)), {}
         except ClientFault as fault:
             return self._end_logs(parts, Result("failure", None, str(fault), "client")), {}
-        result = self._train()
+        result = self._train(parts)
         self._progress.enter("Uploading")
         result = self._end_logs(parts, result)
         return self._upload(parts, result)
@@ -231,7 +234,7 @@ class _Host:
 
     # The program -----------------------------------------------------------------------------------
 
-    def _train(self) -> Result:
+    def _train(self, parts: Parts) -> Result:
         spec = self._spec
         wanted = limits.Wanted(spec.limits.memory_bytes, spec.limits.cpus, spec.limits.processes)
         self._group = limits.make_group(self._name, wanted)
@@ -243,7 +246,8 @@ class _Host:
             elif spec.serve is not None:
                 result = _Serving(self, composed).run()
             else:
-                result = self._judge(*self.run_program(composed))
+                ended = self.run_program(composed, lambda: parts.fault() is not None)
+                result = self._judge(*ended, parts.fault())
         except program.StartError as problem:
             return Result("failure", None, str(problem), "internal")
         return result
@@ -287,6 +291,7 @@ class _Host:
                 if watch is not None and watch.is_exceeded():
                     self._ran_out_of_memory, kill_at = True, time.monotonic()
                 if time.monotonic() >= kill_at:
+                    self._progress.stopping.set()
                     running.signal(signal.SIGKILL)
                     kill_at = float("inf")
                 pause = min(_POLL_SECONDS, self._deadline - time.monotonic() if not reason else 1.0)
@@ -330,8 +335,13 @@ class _Host:
         text = "the model server ended before the transform was done, exit code: 0"
         return judged if judged.result != "success" else Result("failure", ending, text)
 
-    def _judge(self, ending: program.Ending, reason: str) -> Result:
+    def _judge(self, ending: program.Ending, reason: str, fault: Exception | None = None) -> Result:
         spec = self._spec
+        if fault is not None and reason in ("", "unwell"):
+            # Even a program that ended well has read only a part of its data.
+            if isinstance(fault, ClientFault):
+                return Result("failure", ending, str(fault), "client")
+            return Result("failure", ending, f"{type(fault).__name__}: {fault}", "internal")
         if ending.lost and reason != "stopped":
             return Result("failure", ending, ending.lost, "internal")
         out_of_memory = self._ran_out_of_memory or self._group.out_of_memory()
@@ -366,8 +376,7 @@ class _Host:
         try:
             return result, {**(result.outputs or {}), **parts.upload(result.result)}
         except ClientFault as fault:
-            # A channel that broke while the program read it came first, and explains its failure.
-            if result.result == "failure" and not str(fault).startswith(DOWNLOAD):
+            if result.result == "failure":
                 # The first failure is the one to tell; this one is on record for the operator.
                 print(f"upload: {fault}", file=sys.stderr)
                 return result, {}

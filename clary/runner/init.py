@@ -14,7 +14,7 @@ import struct
 from collections.abc import Iterable
 from typing import Any, NoReturn
 
-from clary.runner import namespaces, root_filesystem
+from clary.runner import fast_files_mount, namespaces, root_filesystem
 from clary.runner.starting import Outlets, execute, last_words, settle
 
 CREDENTIALS = struct.Struct("3i")
@@ -91,6 +91,7 @@ def _build(recipe: dict[str, Any]) -> None:
     signal.pthread_sigmask(signal.SIG_BLOCK, _PASSED_ON)
     namespaces.unshare(namespaces.CLONE_NEWNS)
     namespaces.set_hostname(recipe["hostname"])
+    fast_files_mount.mount(recipe)
     root_filesystem.build(recipe["root"], recipe["mounts"])
 
 

@@ -20,6 +20,7 @@ class Item(NamedTuple):
     key: str
     path: str  # relative to the channel's directory; empty for an archive that is unpacked there
     size: int | None  # None where only the server knows
+    etag: str = ""  # where the listing told it
 
     @property
     def uri(self) -> str:
@@ -102,7 +103,9 @@ def _location(uri: str) -> tuple[str, str]:
 
 def _under_prefix(spec: HostSpec, s3: S3, uri: str, bucket: str, prefix: str) -> list[Item]:
     items = [
-        Item(bucket, found.key, checked_path(_placed(found.key, prefix), uri), found.size)
+        Item(
+            bucket, found.key, checked_path(_placed(found.key, prefix), uri), found.size, found.etag
+        )
         for found in s3.objects(bucket, prefix)
         if not found.key.endswith("/")  # a folder marker, as consoles make them
     ]

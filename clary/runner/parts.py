@@ -24,6 +24,10 @@ class Parts(Protocol):
         """Take one line of output, without its end; may wait, which slows the program down."""
         ...
 
+    def fault(self) -> Exception | None:
+        """What broke beside the program and leaves it nothing to do; asked again and again."""
+        ...
+
     def end_logs(self) -> object:
         """Ship the last lines, within bounds; the program has ended, or never began."""
         ...

@@ -5,13 +5,12 @@
 
 from __future__ import annotations
 
-import hashlib
 import os
 from functools import lru_cache
 from pathlib import Path
 from typing import Any
 
-from clary.runner import debugger, limits, network
+from clary.runner import debugger, driver_programs, fast_files_mount, limits, network
 from clary.runner.spec import HostSpec, under_ml
 
 MODES = ("bubblewrap", "namespaces", "plain")
@@ -86,6 +85,7 @@ def compose(
         "outward": net.outward,
         "root": str(folder / "root"),
         "mounts": [] if plain else mounts(spec),
+        "fast_files": fast_files_mount.of(spec),
         "groups": group.entrances(),
         "rlimits": limits.resource_limits(),
         "lock": str(folder / "program.lock"),
@@ -134,7 +134,7 @@ def platform(spec: HostSpec, net: network.Network) -> dict[str, str]:
     direct = ("NO_PROXY", "no_proxy") if net.outward else ()
     return {
         **dict.fromkeys(through, door),
-        **dict.fromkeys(direct, "127.0.0.1,localhost,::1"),
+        **dict.fromkeys(direct, ",".join(["127.0.0.1", "localhost", "::1", *_named(spec)])),
         "AWS_REGION": spec.region,
         "AWS_DEFAULT_REGION": spec.region,
         "AWS_ENDPOINT_URL": door,
@@ -144,23 +144,16 @@ def platform(spec: HostSpec, net: network.Network) -> dict[str, str]:
     }
 
 
-def hosts_file(spec: HostSpec) -> str:
-    """/etc/hosts: every host of the work by its SageMaker name.
+def _named(spec: HostSpec) -> list[str]:
+    """What the hosts of a job call each other; they are spoken to directly."""
+    found = network.addresses(spec)
+    return [] if spec.serve is not None else [*found, *sorted({*found.values()} - {"127.0.0.1"})]
 
-    The hosts of one work share this machine's network, or one that is theirs alone. Each gets a loopback
-    address of its own, out of a range that belongs to the work, so that they do not meet on one port
-    unless they ask for all addresses. Hosts on several machines have the addresses of these.
-    """
+
+def hosts_file(spec: HostSpec) -> str:
+    """/etc/hosts: every host of the work by its SageMaker name."""
     lines = ["127.0.0.1 localhost", "::1 localhost ip6-localhost ip6-loopback"]
-    if spec.addresses:
-        lines += [f"{spec.addresses[name]} {name}" for name in spec.hosts if name in spec.addresses]
-    elif len(spec.hosts) == 1 or spec.serve is not None:
-        lines += ["127.0.0.1 " + name for name in spec.hosts]
-    else:
-        work = f"{spec.work}/{spec.generation}"
-        block = hashlib.sha256(work.encode()).digest()
-        for index, name in enumerate(spec.hosts):
-            lines.append(f"127.{block[0] % 254 + 1}.{block[1]}.{index + 1} {name}")
+    lines += [f"{address} {name}" for name, address in network.addresses(spec).items()]
     return "\n".join(lines) + "\n"
 
 
@@ -185,6 +178,8 @@ def mounts(spec: HostSpec) -> list[list[str]]:
     outside = checkpoints_outside(spec)
     if outside is not None:
         found.append(outside)
+    if network.has_drivers(spec):
+        found += driver_programs.mounts(spec)
     # A mount must come after the one that it lies in.
     return sorted(found, key=lambda entry: entry[2].count("/"))
 

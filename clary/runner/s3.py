@@ -11,7 +11,7 @@ from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import NamedTuple
 
-from .connections import Answer, FileShrank, FileSlice, Pool, jittered
+from .connections import ANSWER_SECONDS, Answer, FileShrank, FileSlice, Pool, jittered
 from .s3_answers import (
     EXPIRED_CODES,
     UNFIT_FOR_XML,
@@ -82,8 +82,9 @@ class S3:
         provider: Callable[[], Credentials],
         *,
         patience_seconds: float = PATIENCE_SECONDS,
+        answer_seconds: float = ANSWER_SECONDS,
     ) -> None:
-        self._pool = Pool(endpoint_url)
+        self._pool = Pool(endpoint_url, answer_seconds=answer_seconds)
         self._signer = Signer(region, "s3")
         self._provider = provider
         self._patience_seconds = patience_seconds

@@ -142,6 +142,7 @@ class HostSpec(NamedTuple):
     rules: tuple[Mapping[str, Any], ...] = ()  # of the debugger; see debug_rules
     addresses: Mapping[str, str] = {}  # by host, where the hosts are on several machines
     utilization: MetricPlace | None = None  # where this host's use of CPU and memory is told
+    no_fast_files: str = ""  # why FastFile channels must be downloaded; empty where they need not
 
     @property
     def ml(self) -> Path:
@@ -245,7 +246,16 @@ def parse(document: Any) -> HostSpec:
         rules=tuple(get("rules", list, [])),
         addresses=get("addresses", dict, {}),
         utilization=_metric_place(utilization) if utilization else None,
+        no_fast_files=_no_fast_files(document),
     )
+
+
+def _no_fast_files(document: dict[str, Any]) -> str:
+    """Only who starts the program knows whether this machine can mount for it."""
+    if document["program"].get("container"):
+        return "A container's channels are folders of the machine that it runs on."
+    sandbox = document.get("sandbox") or {}
+    return str(sandbox.get("no_fast_files", "This executor mounts no channels."))
 
 
 def _program(document: Any) -> Program:

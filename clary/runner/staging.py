@@ -4,11 +4,11 @@ from __future__ import annotations
 
 import contextlib
 import errno
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import NamedTuple
 
-from . import archives
+from . import archives, fast_files_mount
 from .archives import ArchiveFault
 from .faults import DOWNLOAD, ClientFault, blame
 from .manifests import Item, check_for_clashes, items_of
@@ -56,30 +56,38 @@ def lay_out(spec: HostSpec) -> None:
 
 
 def stage(spec: HostSpec, s3: S3, progress: Callable[[int], None] | None = None) -> int:
-    """Lay out /opt/ml and download every channel that is not a pipe; return the bytes moved.
+    """Lay out /opt/ml and download every channel that is no pipe and not mounted; return the bytes moved.
 
     `progress` hears of the bytes so far a few times a second; what it raises ends the staging.
     Raise ClientFault where the data cannot be had as the user described it.
     """
     placed: list[_Placed] = []
+    streamed = fast_files_mount.streamed(spec)
+    with told_to_the_user():
+        try:
+            lay_out(spec)
+            placed += [
+                entry
+                for channel in spec.inputs
+                if channel.mode != "Pipe" and channel.type != "FileSystem"
+                if channel.name not in streamed
+                for entry in _plan(spec, s3, channel)
+            ]
+            _check_space(spec, placed)
+            _make_directories(placed)
+            return run_all([_task(s3, entry) for entry in placed], progress)
+        except OSError as problem:
+            if problem.errno in (errno.ENOSPC, errno.EDQUOT):
+                raise _no_space(spec, placed) from problem
+            raise
+
+
+@contextlib.contextmanager
+def told_to_the_user() -> Iterator[None]:
+    """Within it, what the user can mend is raised as a ClientFault."""
     try:
-        lay_out(spec)
-        placed += [
-            entry
-            for channel in spec.inputs
-            if channel.mode != "Pipe" and channel.type != "FileSystem"
-            for entry in _plan(spec, s3, channel)
-        ]
-        _check_space(spec, placed)
-        _make_directories(placed)
-        return run_all([_task(s3, entry) for entry in placed], progress)
-    except ClientFault:
-        raise
-    except OSError as problem:
-        if problem.errno in (errno.ENOSPC, errno.EDQUOT):
-            raise _no_space(spec, placed) from problem
-        raise blame(DOWNLOAD, problem) from problem
-    except Abandoned:
+        yield
+    except (ClientFault, Abandoned):
         raise
     except Exception as problem:
         fault = blame(DOWNLOAD, problem)

@@ -8,6 +8,7 @@ from typing import Any
 from clary.runner import artifacts, debug_rules, staging
 from clary.runner.checkpoints import Sync
 from clary.runner.credentials import Provider
+from clary.runner.fast_files import FastFiles, notes
 from clary.runner.logs import LogShipper
 from clary.runner.metrics import MetricShipper, Scraper
 from clary.runner.pipes import Pipes
@@ -33,6 +34,7 @@ class StandardParts:
         self._continuous = artifacts.Continuous(spec, self._s3, self._s3_service)
         self._pipes = Pipes(spec, self._s3)
         self._logs = LogShipper(spec, service)
+        self._fast_files = FastFiles(spec, self._say, progress.stopping)
         self._scraper = Scraper(spec.metrics)
         self._rules = debug_rules.DebugRules([debug_rules.parse(one) for one in spec.rules])
         self._shipper = MetricShipper(spec, service, self._scraper)
@@ -40,6 +42,8 @@ class StandardParts:
 
     def stage(self) -> None:
         staged = staging.stage(self._spec, self._s3, self._count)
+        with staging.told_to_the_user():
+            self._fast_files.list_objects(self._s3)
         restored = self._checkpoints.restore(self._count)
         self._progress.input_bytes = staged + restored
 
@@ -49,12 +53,16 @@ class StandardParts:
         self._progress.input_bytes = moved
 
     def begin(self) -> None:
-        for text in (*self._spec.notes, *self._scraper.problems):
-            self._logs.write(text.encode())
+        for text in (*self._spec.notes, *notes(self._spec), *self._scraper.problems):
+            self._say(text)
         self._pipes.start()
+        self._fast_files.start()
         self._checkpoints.start()
         self._continuous.start()
         self._began = True
+
+    def _say(self, text: str) -> None:
+        self._logs.write(text.encode())
 
     def write(self, line: bytes) -> None:
         self._logs.write(line)
@@ -66,9 +74,16 @@ class StandardParts:
             self._logs.write(f"Debugger rule {stopping.name} stops the training job".encode())
             (self._spec.directory / "halt").touch(mode=0o600)
 
+    def fault(self) -> Exception | None:
+        return self._pipes.fault
+
     def end_logs(self) -> None:
         if self._began:
             self._pipes.stop()
+            if self._pipes.fault is not None:
+                self._say(f"A channel in Pipe mode broke: {self._pipes.fault}")
+            self._fast_files.stop()
+            self._progress.input_bytes += self._fast_files.fetched
         if not self._logs.close():
             print(
                 "some log lines could not be shipped; they are in the host's log", file=sys.stderr
@@ -84,7 +99,4 @@ class StandardParts:
         stored.update(artifacts.upload(self._spec, self._s3, result, self._s3_service))
         if self._spec.rules:
             stored[debug_rules.FINDINGS] = self._rules.told()
-        if self._pipes.fault is not None and result == "failure":
-            # A channel that broke is the reason why its reader failed.
-            raise self._pipes.fault
         return stored

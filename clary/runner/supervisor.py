@@ -24,6 +24,7 @@ from clary.runner import (
     bubblewrap,
     channel,
     container_program,
+    fast_files_mount,
     init,
     namespaces,
     network_entry,
@@ -184,6 +185,7 @@ def _start_bubblewrap(
         with last_words(far):
             namespaces.die_with_parent()
             init.close_all(held, near, *closed)
+            fast_files_mount.mount_for_bubblewrap(recipe)
             settle(dict(recipe, directory="/"), outlets)  # the recipe's folder exists inside only
             os.set_inheritable(far.fileno(), True)
             arguments = bubblewrap.argument_file(recipe, os.geteuid(), far.fileno())

@@ -17,7 +17,7 @@ import pytest
 from clary.executors.capabilities import probe
 from clary.executors.sandbox import SandboxExecutor
 from clary.reconcile.observations import Running
-from clary.runner import health, nursery, sockets
+from clary.runner import health, locks, nursery, sockets
 from clary.runner.faults import ClientFault
 from clary.runner.parts import MakeParts
 from clary.runner.progress import Progress
@@ -48,6 +48,9 @@ class Parts:
         self.lines.append(line)
         if line.startswith(b"loss="):
             self.progress.set_metrics({"loss": (float(line[5:]), 7.0)})
+
+    def fault(self) -> Exception | None:
+        return None
 
     def end_logs(self) -> None:
         (self.spec.directory / "shipped").write_bytes(b"|".join(self.lines))
@@ -154,6 +157,21 @@ def test_data_that_cannot_be_staged_is_a_fault_of_the_client_and_nothing_runs(
     assert [name for name, _ in outcome["phases"]] == ["Starting", "Downloading"]
 
 
+@pytest.mark.parametrize("script", ["exit 0", "exit 2", "sleep 100"])
+def test_a_channel_that_breaks_ends_the_program_and_is_why_the_host_failed(
+    bench: Bench, script: str
+) -> None:
+    class Broken(Parts):
+        def fault(self) -> Exception | None:
+            return ClientFault("Data download failed:no such object")
+
+    began = time.monotonic()
+    outcome = finish(bench, start(bench, bench.spec(script), Broken))
+    assert (outcome["result"], outcome["failure_source"]) == ("failure", "client")
+    assert outcome["failure"] == "Data download failed:no such object"
+    assert time.monotonic() - began < 50
+
+
 @pytest.mark.parametrize(("script", "told"), [("exit 0", "client"), ("exit 2", "algorithm")])
 def test_an_upload_that_fails_is_told_unless_the_program_failed_first(
     bench: Bench, script: str, told: str
@@ -221,9 +239,13 @@ def test_every_phase_wakes_the_one_who_waits(bench: Bench) -> None:
     with socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM) as waker:
         waker.bind(str(path))
         waker.settimeout(10)
-        finish(bench, start(bench, bench.spec("true", wake_socket=str(path))))
+        directory = start(bench, bench.spec("true", wake_socket=str(path)))
         for _ in ("Starting", "Downloading", "Training", "Uploading", "outcome"):
             assert waker.recv(16) == b""
+        # Whoever is told of the end may remove everything, though the runner is still on its way out.
+        assert (directory / "outcome.json").exists()
+        assert not locks.is_held(str(directory / "runner.lock"))
+        finish(bench, directory)
 
 
 # Servers -----------------------------------------------------------------------------------------

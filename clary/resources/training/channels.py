@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from typing import Any
 
 from clary.engine.call import Call
@@ -103,7 +103,13 @@ def _check_groups(name: str, named: list[str], call: Call) -> None:
 def input_objects_exist(call: Call) -> None:
     """An input prefix without objects is refused when the job is made, as SageMaker does."""
     given = call.input.get("HyperParameters") or {}
-    for name, _, channel in _channels(call):
+    for name, mode, channel in _channels(call):
         source = channel["DataSource"].get("S3DataSource")
         if source is not None and not is_replaced_model(name, source["S3Uri"], given):
-            require_objects(call, source["S3Uri"])
+            require_objects(call, s3_uri_of(source, mode))
+
+
+def s3_uri_of(source: Mapping[str, Any], mode: str) -> str:
+    """Where a channel's objects lie: FastFile shows a folder, never all that begins with some letters."""
+    uri = source["S3Uri"]
+    return f"{uri}/" if mode == "FastFile" and not uri.endswith("/") else uri

@@ -11,14 +11,11 @@ from clary.engine.host_specs import Work, host_specs
 from clary.images import jumpstart
 from clary.model.s3_uris import join_s3_uri
 from clary.resources.training import debug_rules, file_systems, warm_pool
+from clary.resources.training.channels import s3_uri_of
 from clary.resources.training.training_job_form import LOG_GROUP, TrainingJobForm
 from clary.store.rows import Row
 
 FORM = TrainingJobForm()
-_FAST_FILE = (
-    "Channel {name}: FastFile input is staged as File here: its objects were downloaded before the "
-    "program starts, and are plain files."
-)
 
 
 def image_of(row: Row) -> str:
@@ -77,13 +74,8 @@ def _complete(row: Row, spec: dict[str, Any], parts: Parts) -> None:
         for channel in row.document.get("InputDataConfig") or []
         if spec["host"] in (members := hosts_of(channel, row))
     ]
-    modes = {channel["ChannelName"]: _mode(channel, specification) for channel, _ in channels}
     spec["inputs"] = [
         _input(channel, specification, members, parts) for channel, members in channels
-    ]
-    spec["notes"] = [
-        *spec["notes"],
-        *(_FAST_FILE.format(name=name) for name, mode in modes.items() if mode == "FastFile"),
     ]
     spec["rules"] = debug_rules.for_runner(row)
     mounted = file_systems.mounts([channel for channel, _ in channels], parts.settings)
@@ -143,12 +135,13 @@ def _input(
         known = {"name": channel["ChannelName"], "uri": path, "type": "FileSystem"}
         return {**known, "target": target, "mode": "File"}
     source = channel["DataSource"]["S3DataSource"]
+    mode = _mode(channel, specification)
     return {
         "name": channel["ChannelName"],
-        "uri": source["S3Uri"],
+        "uri": s3_uri_of(source, mode),
         "type": source["S3DataType"],
         "target": target,
-        "mode": _mode(channel, specification),
+        "mode": mode,
         "distribution": source.get("S3DataDistributionType") or "FullyReplicated",
         "compression": channel.get("CompressionType") or "None",
         "unpack": False,

@@ -1,7 +1,9 @@
 import base64
 import hashlib
 from datetime import UTC, datetime, timedelta
+from pathlib import Path
 from typing import Any
+from urllib.parse import unquote
 
 import pytest
 from hypothesis import HealthCheck, given, settings
@@ -271,3 +273,22 @@ def test_response_headers_may_be_overridden(s3: Any, bucket: str) -> None:
     s3.put_object(Bucket=bucket, Key="k", Body=b"1")
     got = s3.get_object(Bucket=bucket, Key="k", ResponseContentType="text/z", ResponseExpires="0")
     assert got["ContentType"] == "text/z"
+
+
+def test_an_objects_own_file_is_named_to_who_asks_for_it(s3: Any, bucket: str) -> None:
+    s3.put_object(Bucket=bucket, Key="a b/ü%", Body=b"1234")
+
+    def ask(params: Any, **_: Any) -> None:
+        params["headers"]["x-clary-file"] = "?"
+
+    plain = s3.get_object(Bucket=bucket, Key="a b/ü%")["ResponseMetadata"]["HTTPHeaders"]
+    s3.meta.events.register("before-call.s3.GetObject", ask)
+    try:
+        answer = s3.get_object(Bucket=bucket, Key="a b/ü%", Range="bytes=1-2")
+    finally:
+        s3.meta.events.unregister("before-call.s3.GetObject", ask)
+    inode, changed, path = answer["ResponseMetadata"]["HTTPHeaders"]["x-clary-file"].split(" ")
+    file = Path(unquote(path))
+    assert (str(file.stat().st_ino), str(file.stat().st_mtime_ns)) == (inode, changed)
+    assert (answer["Body"].read(), file.read_bytes()) == (b"23", b"1234")
+    assert "x-clary-file" not in plain

@@ -62,9 +62,6 @@ def test_channels_of_every_mode_come_side_by_side(training):
     framed = record(b"one") + record(b"two") + record(b"three")
     assert [bytes.fromhex(one) for one in found["framed"]] == [framed] * 2
     assert found["listed"] == {"1": "one", "3": "three"}
-    notes = [line for line in lines if "FastFile input is staged as File" in line]
-    assert len(notes) == 1
-    assert notes[0].startswith("Channel fast:")
 
 
 def test_an_augmented_manifest_streams_attributes_in_their_order(training):
