@@ -63,6 +63,7 @@ def resolve(reference: ImageReference, interpreters: Interpreters) -> Image:
                 "datasets",
                 "scipy.sparse",
                 "mpi4py",
+                "paramiko",
                 *EVERYWHERE_IMPORTS,
             ),
         ),

@@ -13,8 +13,8 @@ from clary.images.torch_wheels import choose_torch, packages_beside_torch, relea
 NEWEST = "2.13.0"
 # Importing these starts no thread: PyTorch makes its threads when it first works in parallel.
 PRELOAD = ("numpy", "pandas", "torch", "torch.nn.functional", "torch.optim", "torch.utils.data")
-# What `distribution={"mpi": ...}` starts a script with.
-MPI = ("openmpi>=5,<6", "mpi4py>=4,<5")
+# What starts a script of MPI's; SDK v3's driver has its hosts meet through paramiko.
+MPI = ("openmpi>=5,<6", "mpi4py>=4,<5", "paramiko>=3,<5")
 TAGS = (
     "2.10.0-cpu-py313",
     "2.9.0-cpu-py312",
@@ -52,6 +52,7 @@ def resolve(reference: ImageReference, interpreters: Interpreters) -> Image:
                 "sklearn",
                 "PIL.Image",
                 "mpi4py",
+                "paramiko",
                 *EVERYWHERE_IMPORTS,
             ),
         ),

@@ -22,7 +22,7 @@ import time
 from collections.abc import Iterator
 from typing import Any, NoReturn
 
-from clary.runner import channel, init, locks, namespaces, network_entry, relay, sockets
+from clary.runner import channel, init, locks, namespaces, network, network_entry, relay, sockets
 from clary.runner.engine_api import Answer, Engine, EngineError, Frames
 from clary.runner.starting import Outlets, last_words
 
@@ -160,12 +160,12 @@ class _Keeper:
         def listen_inside() -> socket.socket:
             outside = os.open("/proc/self/ns/net", os.O_RDONLY | os.O_CLOEXEC)
             enter()
-            address = (network_entry.LOOPBACK, int(outward["port"]))
+            address = (outward["host"], int(outward["port"]))
             listener = socket.create_server(address, backlog=_BACKLOG)
             namespaces.setns(outside, namespaces.CLONE_NEWNET)  # a socket keeps its network
             return listener
 
-        to_server = relay.to_port(network_entry.LOOPBACK, int(inward["port"]))
+        to_server = relay.to_port(network.LOOPBACK, int(inward["port"]))
         self._relays.append(relay.start(listen_outside, to_server, [space]))
         if outward:
             host, port = outward["address"]

@@ -23,9 +23,12 @@ import socket
 from collections.abc import Iterator
 from typing import Any
 
-from clary.runner import locks, namespaces, relay, sockets
+from clary.runner import interfaces, locks, namespaces, relay, sockets
+from clary.runner.network import LOOPBACK
 
-LOOPBACK = "127.0.0.1"
+# Leads nowhere: an address for documentation, for programs that refuse to meet over loopback alone.
+OUTER_INTERFACE, OUTER_ADDRESS = "eth0", "198.51.100.1"
+_LOW_PORTS = "/proc/sys/net/ipv4/ip_unprivileged_port_start"
 _JOIN_SECONDS_MAX = 15.0
 _RELAY_SECONDS_MAX = 10.0
 _BACKLOG = 512
@@ -50,7 +53,7 @@ def enter(recipe: dict[str, Any], held: int) -> list[int]:
         else:
             _announce(held)
         if outward:
-            _hand_over(near, int(outward["port"]))
+            _hand_over(near, (outward["host"], int(outward["port"])))
     if inward:
         path, port = inward["socket"], int(inward["port"])
         found.append(
@@ -98,6 +101,20 @@ def _join_or_make(peers: list[str]) -> None:
         namespaces.unshare(namespaces.CLONE_NEWNET | namespaces.CLONE_NEWUSER)
         namespaces.map_to_root(user, group)
     namespaces.raise_loopback()
+    if peers:
+        _furnish()
+
+
+def _furnish() -> None:
+    """What hosts that meet in a network of their own may want of it; most do without.
+
+    Where the kernel gives no interface, Open MPI does not span hosts; where it keeps the low ports, sshd
+    has no port. Both say so in the job's log.
+    """
+    with contextlib.suppress(OSError):
+        interfaces.add(OUTER_INTERFACE, OUTER_ADDRESS)
+    with contextlib.suppress(OSError), open(_LOW_PORTS, "w", encoding="ascii") as file:
+        file.write("0")
 
 
 def _join(lock: str) -> bool:
@@ -158,7 +175,7 @@ def _receive_listener(channel: socket.socket) -> socket.socket:
     return socket.socket(fileno=descriptors[0])
 
 
-def _hand_over(channel: socket.socket, port: int) -> None:
-    with socket.create_server((LOOPBACK, port), backlog=_BACKLOG) as listener:
+def _hand_over(channel: socket.socket, address: tuple[str, int]) -> None:
+    with socket.create_server(address, backlog=_BACKLOG) as listener:
         passed = array.array("i", [listener.fileno()]).tobytes()
         channel.sendmsg([b"."], [(socket.SOL_SOCKET, socket.SCM_RIGHTS, passed)])

@@ -174,6 +174,33 @@ for _ in range(20):
     except OSError:
         pass
 """
+# As SDK v3's drivers meet: at the same ports in every job, one of them low; and each host asks the door.
+DRIVEN = """
+import os, shutil, socket, time, urllib.request
+if os.uname().nodename == "algo-1":
+    servers = [socket.create_server(place) for place in (("", 7777), ("algo-1", 22))]
+    for server in servers:
+        other, _ = server.accept()
+        with other:
+            other.sendall(os.environ["JOB"].encode())
+else:
+    for port in (7777, 22):
+        for _ in range(400):
+            try:
+                other = socket.create_connection(("algo-1", port), 5)
+                break
+            except OSError:
+                time.sleep(0.05)
+        with other:
+            print("heard", other.recv(9).decode(), "at", port)
+with open("/etc/environment", "a") as file:
+    file.write("X=1")
+print(shutil.which("sshd"), shutil.which("ssh"), os.path.exists("/usr/sbin/ldconfig"))
+print("door:", urllib.request.urlopen(os.environ["AWS_ENDPOINT_URL"]).read().decode())
+print(*sorted(name for _, name in socket.if_nameindex() if name in ("lo", "eth0")), flush=True)
+while not os.path.exists("/opt/ml/go"):
+    time.sleep(0.05)
+"""
 SERVER = """
 import http.server, os, urllib.request
 class Handler(http.server.BaseHTTPRequestHandler):
@@ -208,16 +235,18 @@ def python(code: str) -> str:
     return f"python3 - <<'END'\n{code}END\n"
 
 
-def launch_isolated_pair(bench: Bench, code: str) -> dict[str, Path]:
+def launch_pair(bench: Bench, code: str, name: str = "pair", **more: Any) -> dict[str, Path]:
     """Two hosts of one work, launched together; their directories by name."""
-    shared = bench.home / "work" / f"pair-{time.monotonic_ns()}" / "g1"
+    shared = bench.home / "work" / f"{name}-{time.monotonic_ns()}" / "g1"
     members: dict[str, Any] = {
-        "work": "arn:aws:sagemaker:us-east-1:123456789012:training-job/pair",
+        "work": f"arn:aws:sagemaker:us-east-1:123456789012:training-job/{name}",
         "hosts": ["algo-1", "algo-2"],
         "shared": shared,
-        "network_isolation": True,
+        **more,
     }
     specs = [bench.spec(python(code), host=host, **members) for host in members["hosts"]]
+    for spec in specs:
+        spec["program"]["environment"]["JOB"] = name
     bench.executor.launch(specs)
     return {spec["host"]: Path(spec["directory"]) for spec in specs}
 
@@ -603,13 +632,36 @@ END
         self._needs_isolation()
         with socket.create_server(("127.0.0.1", 0)) as door:
             port = door.getsockname()[1]
-            hosts = launch_isolated_pair(bench, PAIR.replace("DOOR", str(port)))
+            hosts = launch_pair(bench, PAIR.replace("DOOR", str(port)), network_isolation=True)
             stranger = bench.launch(python(STRANGER), network_isolation=True)
             said = {host: bench.end(place) and bench.log(place) for host, place in hosts.items()}
             assert bench.end(stranger)["result"] == "success", bench.log(stranger)
         refused = "door refused\nelsewhere refused\n"
         assert said["algo-1"] == "heard ping\n" + refused
         assert said["algo-2"] == "heard pong\n" + refused
+
+    def test_hosts_of_two_jobs_that_meet_at_the_same_ports_do_not_meet_each_other(
+        self, bench: Bench
+    ) -> None:
+        self._needs_isolation()
+        channel = {"name": "sm_drivers", "type": "S3Prefix", "uri": "s3://b/p"}
+        # A pipe that nobody reads: there is no S3 here.
+        drivers = {**channel, "target": "input/data/sm_drivers", "mode": "Pipe"}
+        with Door() as door:
+            members = {"inputs": [drivers], "endpoint_url": f"http://127.0.0.1:{door.port}"}
+            start = "python3 /opt/ml/input/data/sm_drivers/distributed_drivers/mpi_driver.py"
+            members["files"] = {"input/data/sm_drivers/sm_train.sh": start}
+            jobs = {name: launch_pair(bench, DRIVEN, name, **members) for name in ("one", "two")}
+            for name, hosts in jobs.items():
+                end = "/usr/sbin/sshd /usr/sbin/ssh True\ndoor: the door\neth0 lo\n"
+                bench.wait_for_log(hosts["algo-1"], end)
+                bench.wait_for_log(hosts["algo-2"], end)
+                heard = f"heard {name} at 7777\nheard {name} at 22\n"
+                assert bench.log(hosts["algo-2"]) == heard + end
+            for hosts in jobs.values():
+                for place in hosts.values():
+                    (place / "ml" / "go").touch()
+                    assert bench.end(place)["result"] == "success", bench.log(place)
 
     def test_a_network_of_several_hosts_outlives_the_one_that_made_it_and_its_runner(
         self, bench: Bench

@@ -26,7 +26,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from types import FrameType, ModuleType
 
-from clary.workloads.toolkit.failures import TAIL_BYTES, CommandFailed, UserError
+from clary.workloads.toolkit.failures import TAIL_BYTES, TRACEBACK, CommandFailed, UserError
 
 log = logging.getLogger("clary.toolkit")
 
@@ -311,7 +311,9 @@ def _print_error(problem: BaseException) -> None:
         or trace.tb_frame.f_code.co_filename.startswith("<frozen runpy")
     ):
         trace = trace.tb_next
-    traceback.print_exception(type(problem), problem, trace or problem.__traceback__)
+    if trace is None:
+        print(TRACEBACK, file=sys.stderr)  # the script itself has not begun, as it cannot be read
+    traceback.print_exception(type(problem), problem, trace)
 
 
 def _module(name: str) -> str:

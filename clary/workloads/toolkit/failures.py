@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import re
+import signal
 from pathlib import Path
 
 TAIL_BYTES = 64 << 10
@@ -15,7 +16,9 @@ _FRAME = re.compile(r'^\s+File "')
 _RANK = re.compile(r"\[(?P<rank>\d+,\d+)\]<std(?:err|out)>: ?|\[(?P<torch>rank\d+)\]: ")
 # What launchers write behind the error of a process: their own log, a box, the next traceback.
 _AFTER = re.compile(r"[EWIF]\d{4} \d\d:|-{20,}$|=={20,}$|Traceback ")
-_LAUNCHER_FRAME = re.compile(r'File "(<frozen runpy>|.*/mpi4py/(run|__main__)\.py)"')
+_LAUNCHER_FRAME = re.compile(
+    r'File "(<frozen runpy>|.*/mpi4py/(run|__main__)\.py|.*/clary/workloads/toolkit/\w+\.py)"'
+)
 _LAUNCHER_ERRORS = ("torch.distributed.elastic.multiprocessing.errors.ChildFailedError",)
 
 
@@ -33,10 +36,19 @@ class CommandFailed(UserError):
     ) -> None:
         self.exit_code = exit_code if 0 < exit_code < 256 else 128 - exit_code
         text = f'{kind}:\nExitCode {exit_code}\nErrorMessage "{error_message(stderr)}"'
-        if exit_code in (-9, 137):
-            text += '\nExtraInfo "OutOfMemory: Process killed by SIGKILL (signal 9)"'
+        number = 9 if exit_code == 137 else -exit_code
+        if number > 0:
+            # Whether memory was the reason is known to the control group only, which is asked.
+            text += f'\nExtraInfo "Process killed by {_signal_name(number)} (signal {number})"'
         text += f'\nCommand "{" ".join(command)[:COMMAND_MAX]}"'
         super().__init__(text)
+
+
+def _signal_name(number: int) -> str:
+    try:
+        return signal.Signals(number).name
+    except ValueError:
+        return f"SIG{number}"
 
 
 def error_message(stderr: str) -> str:

@@ -42,7 +42,8 @@ def run(env: TrainingEnvironment, entry: EntryPoint) -> None:
     _require_open_mpi(variables)
     if len(hosts) > 1 and not _has_outer_interface():
         raise MpiError(
-            "Open MPI does not run over several hosts in a network of loopback addresses only: "
+            "Open MPI does not run over several hosts in a network of loopback addresses only, and "
+            "the kernel gave the job's own network no other (modules dummy, bridge or veth): "
             "leave out the network isolation of the job, or use one instance."
         )
     port = remote_shell.port_of_job(master)

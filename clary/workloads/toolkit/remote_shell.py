@@ -23,7 +23,7 @@ import subprocess
 import sys
 import threading
 import time
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from pathlib import Path
 from types import FrameType
 
@@ -86,6 +86,31 @@ def _read(connection: socket.socket, size: int) -> bytes:
 
 
 # -- the host that is called ----------------------------------------------------------------------
+
+
+def start(command: str, directory: Path, environment: Mapping[str, str]) -> subprocess.Popen[bytes]:
+    """Start a command of another host's, with both streams in one."""
+    return subprocess.Popen(
+        ["/bin/sh", "-c", command],
+        cwd=directory,
+        env=dict(environment),
+        stdin=subprocess.DEVNULL,
+        stdout=subprocess.PIPE,
+        stderr=subprocess.STDOUT,
+        start_new_session=True,
+    )
+
+
+def follow(process: subprocess.Popen[bytes], pass_on: Callable[[bytes], object]) -> int:
+    """Pass on what a command prints until it ends; returns its exit code."""
+    assert process.stdout is not None
+    with process.stdout as output:
+        while True:
+            piece = os.read(output.fileno(), 1 << 16)
+            if not piece:
+                break
+            pass_on(piece)
+    return process.wait()
 
 
 class Listener:
@@ -161,25 +186,10 @@ class Listener:
         self._ended.set()
 
     def _run(self, connection: socket.socket, command: str) -> None:
-        process = subprocess.Popen(
-            ["/bin/sh", "-c", command],
-            cwd=self._directory,
-            env=self._environment,
-            stdin=subprocess.DEVNULL,
-            stdout=subprocess.PIPE,
-            stderr=subprocess.STDOUT,
-            start_new_session=True,
-        )
+        process = start(command, self._directory, self._environment)
         with self._lock:
             self._running[process.pid] = process
-        assert process.stdout is not None
-        with process.stdout as output:
-            while True:
-                piece = os.read(output.fileno(), 1 << 16)
-                if not piece:
-                    break
-                _send(connection, b"o", piece)
-        code = process.wait()
+        code = follow(process, lambda piece: _send(connection, b"o", piece))
         with self._lock:
             self._running.pop(process.pid, None)
         _send(connection, b"x", str(code).encode())
@@ -264,10 +274,14 @@ def run(host: str, port: int, key: bytes, command: str) -> int:
         while True:
             kind, body = _receive(connection)
             if kind == b"x":
-                code = int(body)
-                return code if code >= 0 else 128 - code
+                return shell_code(int(body))
             sys.stdout.buffer.write(body)
             sys.stdout.buffer.flush()
+
+
+def shell_code(code: int) -> int:
+    """An exit code as a shell tells it, which a signal has too."""
+    return code if code >= 0 else 128 - code
 
 
 def main(words: list[str]) -> int:

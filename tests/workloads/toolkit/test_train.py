@@ -11,6 +11,8 @@ import time
 from pathlib import Path
 from typing import Any
 
+import pytest
+
 SHOW = (
     "import json, os, sys\n"
     "print(json.dumps({'argv': sys.argv, 'cwd': os.getcwd(), 'name': __name__, 'file': __file__,\n"
@@ -58,16 +60,28 @@ def test_an_exit_with_a_text_is_a_failure_with_that_text(job, run) -> None:
     assert 'ErrorMessage "no data found"' in job.failure
 
 
-def test_a_killed_script_is_told_to_have_had_too_little_memory(job, run) -> None:
-    code, _, _ = run("import os; os.kill(os.getpid(), 9)")
-    assert code == 137
-    assert "ExitCode -9" in job.failure and "OutOfMemory" in job.failure
+@pytest.mark.parametrize(("number", "name"), [(9, "SIGKILL"), (11, "SIGSEGV")])
+def test_a_killed_script_is_told_with_the_signal_and_no_guess_why(job, run, number, name) -> None:
+    code, _, _ = run(f"import os; os.kill(os.getpid(), {number})")
+    assert code == 128 + number
+    assert f"ExitCode -{number}\n" in job.failure
+    assert f'ExtraInfo "Process killed by {name} (signal {number})"' in job.failure
+    assert "Memory" not in job.failure
 
 
 def test_a_syntax_error_names_its_line(job, run) -> None:
     assert run("x = = 1\n")[0] == 1
     assert 'ErrorMessage "SyntaxError: invalid syntax' in job.failure
-    assert "train.py" in job.failure
+    assert 'File "train.py", line 1' in job.failure
+    assert "toolkit" not in job.failure.partition("Command")[0]
+
+
+def test_a_module_that_is_missing_is_told_with_the_scripts_own_line_alone(job, run) -> None:
+    assert run("import no_such_module\n")[0] == 1
+    assert (
+        "ErrorMessage \"ModuleNotFoundError: No module named 'no_such_module'\n"
+        '  File "train.py", line 1, in <module>\n    import no_such_module"'
+    ) in job.failure
 
 
 def test_exit_handlers_threads_and_pickles_work_as_in_a_fresh_interpreter(run) -> None:
