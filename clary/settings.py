@@ -34,6 +34,7 @@ class Settings:
     executor: str = "sandbox"  # or "ray": jobs run on a Ray cluster, endpoints on this machine
     ray_address: str = ""  # of the cluster: ray://HOST:10001, or HOST:6379 on one of its nodes
     ray_python: str = ""  # the Python that has Ray, of the cluster's versions; empty: Clary's own
+    ray_silence_seconds: float = 20.0  # that a node may be cut off until its hosts end themselves
     advertised_url: str = ""  # the door as other machines reach it; empty: as this one does
     containers: str = "auto"  # "never", or the socket of the engine that runs container images
     slots: int = 0  # hosts that may run at once; 0 means twice the number of cores

@@ -5,7 +5,7 @@
 
 All that it knows is in files or in the cluster, so it may be killed at any instant and started again; it
 ends itself on a trouble that it does not understand, and when nothing was to be done for a while.
-`python -m clary.executors.ray_agent RUN_FOLDER ADDRESS NAMESPACE WAKE_SOCKET`
+`python -m clary.executors.ray_agent RUN_FOLDER ADDRESS NAMESPACE WAKE_SOCKET SILENCE_SECONDS`
 """
 
 from __future__ import annotations
@@ -15,33 +15,40 @@ import json
 import os
 import sys
 import time
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
 import ray  # pyright: ignore[reportMissingImports]
 from ray.exceptions import RayActorError, RayError  # pyright: ignore[reportMissingImports]
 
-from clary.executors import ray_host
-from clary.executors.ray_files import LOCK, PULSE, Group, read_groups
+from clary.executors import ray_host, ray_store
+from clary.executors.ray_files import LOCK, PULSE, Group, packed_code, read_groups
 from clary.executors.ray_placement import Placement
 from clary.runner import locks, progress, sockets
 
 _LOOK_SECONDS = 0.1
 _IDLE_SECONDS_MAX = 300.0
 _PING_SECONDS = 2.0
-# An actor that died on a node that lives: what it ran has ended by then (its death signal, 5 s of grace).
-_DEAD_SECONDS = 8.0
-# A node that is dead to Ray may be cut off only: by then its hosts, which hear nothing, have ended themselves.
-_FENCE_SECONDS = ray_host.SILENCE_SECONDS_MAX + ray_host.KILL_SECONDS + 2.0
-_SILENT_SECONDS = 60.0  # until a host that does not answer is told to end, or ends by itself
+# An actor that died on a node that lives: what it ran was killed with it, and needs a moment to be gone.
+_DEAD_SECONDS = 3.0
+_SILENCES = 3  # a host that does not answer for so many times what it may be cut off is given up
 
 
 class _Host:
-    """A host that was begun; `lost_at` is when it counts as lost if nothing is heard of it till then."""
+    """A host that was begun; `lost_at` is when it counts as lost if nothing is heard of it till then.
 
-    def __init__(self, name: str, directory: Path, actor: Any, address: str) -> None:
+    A host that was given up is never taken back, whatever it says later, but for its outcome in time:
+    it was ordered to end, and the order stays until all hosts of its group have ended. From then on
+    it finds no order, which means the same.
+    """
+
+    def __init__(
+        self, name: str, directory: Path, actor: Any, address: str, silence_seconds: float
+    ) -> None:
         self.name = name
         self._address = address
+        self._silence_seconds = silence_seconds
         self.directory = directory
         self.actor = actor
         self.ended = (directory / "outcome.json").exists()
@@ -50,7 +57,7 @@ class _Host:
         self._halted = False
         self._fenced = False
         self._others: list[str] = []
-        self._ordered: Any = None
+        self._ordered: tuple[bool, bool, list[str]] | None = None
         self._ping: Any = None
         self._pinged_at = 0.0
         self._answered_at = time.monotonic()
@@ -59,12 +66,19 @@ class _Host:
         if actor is None and address and not self.ended:
             self._dies("its actor is not on the cluster any more")
 
+    def begin(self, spec: dict[str, Any]) -> None:
+        """Have it run, if it does not run yet; it looks for its order first."""
+        if self.actor is not None and not self.ended:
+            self._halted = (self.directory / "halt").exists()
+            self._order()
+            self.actor.begin.remote(spec, packed_code(Path(spec["program"]["code"])))
+
     def look(self, others: list[str]) -> bool:
         """Bring the host's files up to date; True when they changed. `others` of its job have ended."""
         self._others = others
         if self.ended:
             return False
-        found = ray_host.get(self.name, "outcome")
+        found = ray_store.get_value(self.name, "outcome")
         if found is not None:
             return self._end(json.loads(found))
         self._halted = self._halted or (self.directory / "halt").exists()
@@ -72,17 +86,17 @@ class _Host:
         self._order()
         if time.monotonic() > self._lost_at:
             # The last look at the outcome came before the proof that no more will come.
-            found = ray_host.get(self.name, "outcome")
-            lost = ray_host.outcome("lost", self.began, f"the host was lost: {self._why}")
+            found = ray_store.get_value(self.name, "outcome")
+            lost = ray_store.outcome("lost", self.began, f"the host was lost: {self._why}")
             return self._end(json.loads(found) if found else lost)
-        state = ray_host.get(self.name, "state")
+        state = ray_store.get_value(self.name, "state")
         if state is None or state == self._state:
             return False
         self._state = state
         return _replace(self.directory, "state.json", json.loads(state))
 
     def end_unstarted(self, result: str, words: str) -> None:
-        self._end(ray_host.outcome(result, time.time(), words))
+        self._end(ray_store.outcome(result, time.time(), words))
 
     def _end(self, outcome: dict[str, Any]) -> bool:
         _replace(self.directory, "outcome.json", outcome, durable=True)
@@ -91,40 +105,44 @@ class _Host:
 
     def _order(self) -> None:
         wanted = (self._halted, self._fenced, self._others)
-        if wanted != (self._ordered or (False, False, [])):
-            ray_host.order(self.name, halt=wanted[0], fence=wanted[1], ended=wanted[2])
+        if wanted != self._ordered:
+            ray_store.order(self.name, halt=wanted[0], fence=wanted[1], ended=wanted[2])
             self._ordered = wanted
 
     def _listen(self) -> None:
         now = time.monotonic()
-        if self._why and not self._fenced:
-            return  # known to be dead
+        if self._fenced:
+            return
         if self._ping is None and now > self._pinged_at + _PING_SECONDS:
             self._ping, self._pinged_at = self.actor.ping.remote(), now
         if self._ping is not None and ray.wait([self._ping], timeout=0)[0]:
             asked, self._ping = self._ping, None
             try:
                 ray.get(asked)
-                self._answered_at, self._lost_at = (
-                    now,
-                    self._lost_at if self._fenced else float("inf"),
-                )
+                self._answered_at = now
             except RayActorError as problem:
                 if type(problem).__name__ != "ActorUnavailableError":
                     self._dies(str(problem).splitlines()[0])
-        if not self._fenced and now > self._answered_at + _SILENT_SECONDS:
-            self._fenced = True
-            self._why = f"its node has not answered for {_SILENT_SECONDS:g} s"
-            self._lost_at = now + _FENCE_SECONDS
+                    return
+        silent_seconds = _SILENCES * self._silence_seconds
+        if now > self._answered_at + silent_seconds:
+            why = f"its node {self._address} has not answered for {silent_seconds:g} s"
+            self._give_up(why, ray_host.fence_seconds(self._silence_seconds))
 
     def _dies(self, why: str) -> None:
         nodes = ray.nodes()
-        lives = any(one["Alive"] and one["NodeManagerAddress"] == self._address for one in nodes)
-        self._fenced = False
-        self._why = why if lives else f"its node {self._address} is gone from the Ray cluster"
-        # What counts as lost at some time already is not given more.
-        seconds = _DEAD_SECONDS if lives else _FENCE_SECONDS
-        self._lost_at = min(self._lost_at, time.monotonic() + seconds)
+        if any(one["Alive"] and one["NodeManagerAddress"] == self._address for one in nodes):
+            self._give_up(why, _DEAD_SECONDS)
+            return
+        # A node that is dead to Ray may be cut off only: its hosts need time to find out, and to end.
+        why = f"its node {self._address} is gone from the Ray cluster"
+        self._give_up(why, ray_host.fence_seconds(self._silence_seconds))
+
+    def _give_up(self, why: str, seconds: float) -> None:
+        """It counts as lost after so long, counted from the moment that its order says so."""
+        self._fenced, self._why = True, why
+        self._order()
+        self._lost_at = time.monotonic() + seconds
 
 
 def _replace(directory: Path, name: str, document: Any, *, durable: bool = False) -> bool:
@@ -138,10 +156,11 @@ def _replace(directory: Path, name: str, document: Any, *, durable: bool = False
 class _Running:
     """A group of hosts on the cluster, from its placement to the last outcome."""
 
-    def __init__(self, group: Group, namespace: str) -> None:
+    def __init__(self, group: Group, namespace: str, silence_seconds: float) -> None:
         self.group = group
         self._namespace = namespace
-        self._placement = Placement(group, namespace)
+        self._silence_seconds = silence_seconds
+        self._placement = Placement(group, namespace, silence_seconds)
         self._hosts: list[_Host] | None = None
 
     def look(self) -> bool:
@@ -160,8 +179,7 @@ class _Running:
         if group.has_begun():
             self._hosts = self._known(self._placement.actors())
             for host in self._hosts:
-                if host.actor is not None and not host.ended:
-                    host.actor.begin.remote(self._spec(host.directory, group.addresses()))
+                host.begin(self._spec(host.directory, group.addresses()))
             return False
         if any((directory / "halt").exists() for directory in group.hosts.values()):
             # Not one of them has run: a job that was stopped before it began never begins.
@@ -177,7 +195,8 @@ class _Running:
 
     def _wait(self) -> bool:
         words = self._placement.waits_for()
-        state = {"phase": "Starting", "phases": [], "ready": False, "message": words, "metrics": {}}
+        state = {"phase": "Pending", "phases": [("Pending", time.time())], "message": words}
+        state |= {"ready": False, "metrics": {}}
         changed = False
         for directory in self.group.hosts.values():
             if not (directory / "state.json").exists():
@@ -188,7 +207,13 @@ class _Running:
         addresses = self.group.addresses() if self.group.has_begun() else {}
         name = f"{self._namespace}/{self.group.name}"
         return [
-            _Host(f"{name}/{host}", directory, actors[host], addresses.get(host, ""))
+            _Host(
+                f"{name}/{host}",
+                directory,
+                actors[host],
+                addresses.get(host, ""),
+                self._silence_seconds,
+            )
             for host, directory in self.group.hosts.items()
         ]
 
@@ -198,14 +223,14 @@ class _Running:
     def clean(self) -> None:
         self._placement.remove()
         for host in self._hosts or []:
-            ray_host.erase(host.name)
+            ray_store.erase(host.name)
         self.group.remove()
 
 
-def _serve(folder: Path, namespace: str, wake: str) -> None:
+def _serve(folder: Path, wake: str, running_of: Callable[[Group], _Running]) -> None:
     running: dict[str, _Running] = {}
     try:
-        _attend(folder, namespace, wake, running)
+        _attend(folder, wake, running_of, running)
     finally:
         if not folder.is_dir():
             # The installation was removed: nobody will ask for these hosts any more.
@@ -213,11 +238,16 @@ def _serve(folder: Path, namespace: str, wake: str) -> None:
                 one.clean()
 
 
-def _attend(folder: Path, namespace: str, wake: str, running: dict[str, _Running]) -> None:
+def _attend(
+    folder: Path,
+    wake: str,
+    running_of: Callable[[Group], _Running],
+    running: dict[str, _Running],
+) -> None:
     busy_at = time.monotonic()
     while folder.is_dir() and time.monotonic() < busy_at + _IDLE_SECONDS_MAX:
         for group in read_groups(folder, running):
-            running[group.name] = _Running(group, namespace)
+            running[group.name] = running_of(group)
         changed = False
         for name, one in list(running.items()):
             changed |= one.look()
@@ -233,14 +263,15 @@ def _attend(folder: Path, namespace: str, wake: str, running: dict[str, _Running
 
 
 def main(arguments: list[str]) -> int:
-    folder, address, namespace, wake = arguments
+    folder, address, namespace, wake, silence = arguments
     held = locks.take(str(Path(folder) / LOCK))
     if held is None:
         return 0
     try:
         ray.init(address, namespace=namespace, log_to_driver=False, logging_level="warning")
-        ray.cloudpickle.register_pickle_by_value(ray_host)
-        _serve(Path(folder), namespace, wake)
+        for module in (ray_host, ray_store):
+            ray.cloudpickle.register_pickle_by_value(module)
+        _serve(Path(folder), wake, lambda group: _Running(group, namespace, float(silence)))
     except (RayError, OSError, RuntimeError, ValueError) as problem:
         print(f"{time.ctime()}: {type(problem).__name__}: {problem}", file=sys.stderr, flush=True)
         return 1

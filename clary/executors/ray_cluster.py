@@ -1,4 +1,4 @@
-"""Runs the hosts of jobs on a Ray cluster, and those of endpoints on this machine.
+"""Runs the hosts of jobs on a Ray cluster, and what must be near the door on this machine.
 
 Ray is asked for placement and liveness only; a host is the same runner and sandbox on a node as here, and
 its data go through the door (CLARY_ADVERTISED_URL as the nodes reach it). Control never loads Ray: it
@@ -23,10 +23,14 @@ from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
+from clary import __version__
 from clary.executors.contract import LaunchError
+from clary.executors.ray_environment import CERTIFICATES
 from clary.executors.ray_files import LOCK, PULSE, Group, group_name
 from clary.executors.sandbox import SandboxExecutor
 from clary.executors.sandbox import observe as observe_files
+from clary.images import build
+from clary.images.packages import packages_for_jobs
 from clary.reconcile.observations import Exited, Observation, Running, Unknown
 from clary.runner import host, locks
 from clary.settings import Settings
@@ -66,15 +70,14 @@ class RayExecutor:
     # Launch ----------------------------------------------------------------------------------------
 
     def launch(self, specs: Sequence[dict[str, Any]]) -> None:
-        here = [_afresh(spec) for spec in specs if _is_endpoint(spec)]
+        here = [_afresh(spec) for spec in specs if _stays_here(spec)]
         if here:
             self._local.launch(here)
-        there = [spec for spec in specs if not _is_endpoint(spec)]
+        there = [spec for spec in specs if not _stays_here(spec)]
         if there:
             self._launch_on_cluster(there)
 
     def _launch_on_cluster(self, specs: list[dict[str, Any]]) -> None:
-        _check(specs)
         places = {spec["host"]: Path(spec["directory"]) for spec in specs}
         cpus = {spec["host"]: float(spec["limits"].get("cpus") or 1.0) for spec in specs}
         group = Group(self._folder, group_name(places), places, cpus)
@@ -90,6 +93,7 @@ class RayExecutor:
     def _write(self, spec: dict[str, Any]) -> None:
         url, known = self._settings.advertised_url.rstrip("/"), self._settings.endpoint_url
         document = {**spec, "program": {**spec["program"], "fork": None}, "wake_socket": ""}
+        document["node"] = self._for_nodes(spec["program"])
         if url:
             document["endpoint_url"] = url
             document["credentials_url"] = url + spec["credentials_url"].removeprefix(known)
@@ -100,6 +104,16 @@ class RayExecutor:
         with open(descriptor, "w", encoding="utf-8") as file:
             json.dump(document, file)
         fresh.replace(directory / "ray.json")
+
+    def _for_nodes(self, program: Mapping[str, Any]) -> dict[str, Any]:
+        """What a node needs to build the program's environment itself, and what holds here only."""
+        try:
+            described = json.loads((Path(program["prefix"]) / build.MARKER).read_bytes())
+        except FileNotFoundError:
+            described = None  # an environment of the user's own
+        machine = dict(packages_for_jobs(self._settings).environment)
+        machine |= {name: os.environ[name] for name in CERTIFICATES if os.environ.get(name)}
+        return {"environment": described, "machine": machine, "version": __version__}
 
     # The agent -------------------------------------------------------------------------------------
 
@@ -132,7 +146,7 @@ class RayExecutor:
             self._restart_at = time.monotonic() + _RESTART_SECONDS
             argv = [self._python, "-m", "clary.executors.ray_agent", str(self._folder)]
             argv += [self._settings.ray_address, self._namespace]
-            argv += [str(self._settings.run / "wake.sock")]
+            argv += [str(self._settings.run / "wake.sock"), str(self._settings.ray_silence_seconds)]
             with open(self._folder / "agent.log", "ab") as log:
                 self._agent = subprocess.Popen(
                     argv,
@@ -222,22 +236,20 @@ class RayExecutor:
             shutil.rmtree(self._folder, ignore_errors=True)
 
 
-def _is_endpoint(spec: Mapping[str, Any]) -> bool:
-    """The data plane reaches a server by its Unix socket; a batch transform's is the runner's own affair."""
-    return spec.get("serve") is not None and spec.get("transform") is None
+def _stays_here(spec: Mapping[str, Any]) -> bool:
+    """Endpoints, container images, and isolated jobs of several hosts are not for the cluster.
+
+    The data plane reaches a server by its Unix socket (a batch transform's is the runner's own affair),
+    the engine that has an image is this machine's, and hosts on several nodes could not meet without
+    a network.
+    """
+    serves = spec.get("serve") is not None and spec.get("transform") is None
+    isolated = spec.get("network_isolation") and len(spec["hosts"]) > 1
+    return bool(serves or isolated or spec.get("program", {}).get("container"))
 
 
 def _afresh(spec: dict[str, Any]) -> dict[str, Any]:
     return {**spec, "program": {**spec["program"], "fork": None}}
-
-
-def _check(specs: list[dict[str, Any]]) -> None:
-    for spec in specs:
-        if spec.get("network_isolation") and len(spec["hosts"]) > 1:
-            raise LaunchError(
-                "network isolation of a job of several hosts cannot be had on a Ray cluster: its hosts"
-                " could not reach each other. Use one instance, or CLARY_EXECUTOR=sandbox."
-            )
 
 
 def _document(path: Path) -> dict[str, Any] | None:

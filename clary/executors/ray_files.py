@@ -8,9 +8,12 @@
 from __future__ import annotations
 
 import hashlib
+import io
 import json
+import zipfile
 from collections.abc import Container, Mapping
 from dataclasses import dataclass
+from functools import lru_cache
 from pathlib import Path
 
 from clary.runner import progress
@@ -77,3 +80,14 @@ def read_groups(folder: Path, known: Container[str]) -> list[Group]:
             hosts = {host: Path(place) for host, place in document["hosts"].items()}
             found.append(Group(folder, document["name"], hosts, document["cpus"]))
     return found
+
+
+@lru_cache(2)
+def packed_code(code: Path) -> bytes:
+    """The staged runner and workloads (half a megabyte), for a node that does not have this folder."""
+    packed = io.BytesIO()
+    with zipfile.ZipFile(packed, "w", zipfile.ZIP_DEFLATED) as archive:
+        for path in sorted((code / "clary").rglob("*")):
+            if path.is_file() and "__pycache__" not in path.parts:
+                archive.write(path, path.relative_to(code))
+    return packed.getvalue()

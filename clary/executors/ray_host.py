@@ -1,15 +1,16 @@
 """One host on a node of a Ray cluster: an actor that runs the runner there, and passes on what it says.
 
-Everything between the agent and the actor goes through the cluster's own key-value store, so each may be
-away for a while, and the outcome outlives the actor:
+Everything between the agent and the actor goes through the cluster's own key-value store (`ray_store`),
+so each may be away for a while, and the outcome outlives the actor.
 
-    NAME:order     halt, fence, ended    written by the agent, read by the actor
-    NAME:state     state.json            written by the actor, read by the agent
-    NAME:outcome   outcome.json          written by the actor, once
+A host may run as long as it hears its order. One that has not heard it for `silence_seconds` ends itself,
+and so does one whose order says so or is gone: by then the agent may have given it up, and the next
+generation may run elsewhere.
 
-A host that cannot hear the store for SILENCE_SECONDS_MAX ends itself: by then the agent may have given it
-up, and another generation may run elsewhere. The class is sent to the node by value: a node needs Ray and
-the folder of environments, and nothing of Clary installed.
+    heard ─── silence ───▶ SIGTERM ─── half as long again ───▶ SIGKILL      what runs here
+    fence ordered ───────────────── FENCE_SECONDS_MORE later ─────────▶ lost      as the agent counts
+
+The class is sent to the node by value: a node needs Ray, and the environments' folder or Clary itself.
 """
 
 from __future__ import annotations
@@ -30,11 +31,11 @@ from pathlib import Path
 from typing import Any
 
 import ray  # pyright: ignore[reportMissingImports]
-from ray.experimental import internal_kv  # pyright: ignore[reportMissingImports]
+from ray.exceptions import RayError  # pyright: ignore[reportMissingImports]
 
-STORE = b"clary"
-SILENCE_SECONDS_MAX = 20.0
-KILL_SECONDS = 10.0  # from asking a host that was cut off to end until its runner is killed
+from clary.executors.ray_store import get_value, outcome, put_value
+
+FENCE_SECONDS_MORE = 2.0
 _TALK_SECONDS = 0.25
 _TELL_SECONDS_MAX = 600.0  # how long an outcome is offered to a store that does not answer
 _PROBE_SECONDS_MAX = 20.0
@@ -54,11 +55,22 @@ n.mount("tmpfs", "/tmp", "tmpfs", 0, "size=4k")
 """
 
 
+def kill_seconds(silence_seconds: float) -> float:
+    """From asking a host that was cut off to end, until it is killed."""
+    return silence_seconds / 2
+
+
+def fence_seconds(silence_seconds: float) -> float:
+    """After so long a host that was ordered to end has ended, whether it heard the order or not."""
+    return silence_seconds + kill_seconds(silence_seconds) + FENCE_SECONDS_MORE
+
+
 class HostActor:
     """Its methods return at once; two threads do the work, of which `_keep` never waits for the cluster."""
 
-    def __init__(self, name: str) -> None:
+    def __init__(self, name: str, silence_seconds: float) -> None:
         self._name = name
+        self._silence_seconds = silence_seconds
         node = ray.get_runtime_context().get_node_id()
         root = Path(tempfile.gettempdir()) / f"clary-ray-{os.geteuid()}" / node[:16]
         # Hosts on one node have nothing in common: each hands its part of an artifact over through S3,
@@ -67,9 +79,11 @@ class HostActor:
         self._directory = self._folder / self._folder.name
         self._guard = threading.Lock()
         self._begun = False
+        self._wanted = threading.Event()
         self._halted = threading.Event()
-        self._fenced = threading.Event()
-        self._heard = time.monotonic()
+        self._ends_at = _now() + silence_seconds  # unless it hears something till then
+        self._fenced = False
+        self._forgotten = False  # nobody would remove what it leaves in the store
         self._outcome: dict[str, Any] | None = None
 
     def address(self) -> str:
@@ -79,62 +93,87 @@ class HostActor:
     def ping(self) -> bool:
         return True
 
-    def begin(self, spec: dict[str, Any]) -> None:
-        """Run the host; once, however often it is asked."""
+    def begin(self, spec: dict[str, Any], code: bytes) -> None:
+        """Run the host; once, however often it is asked. `code` is control's, packed."""
         with self._guard:
             if self._begun:
                 return
             self._begun = True
-        self._heard = time.monotonic()
-        threading.Thread(target=self._keep, args=(spec,), daemon=True).start()
+        self._ends_at = _now() + self._silence_seconds
+        threading.Thread(target=self._keep, args=(spec, code), daemon=True).start()
         threading.Thread(target=self._talk, daemon=True).start()
 
     # The runner ------------------------------------------------------------------------------------
 
-    def _keep(self, spec: dict[str, Any]) -> None:
+    def _keep(self, spec: dict[str, Any], code: bytes) -> None:
         began = time.time()
         try:
-            problem = self._unfit(spec)
-            if problem:
-                self._outcome = outcome("failure", began, problem)
-                return
-            self._write(spec)
-            self._attend(spec)
-            found = _document(self._directory / "outcome.json")
-            words = "the runner of this host ended without an outcome"
-            self._outcome = found or outcome("lost", began, self._last_words(words))
-        except Exception as problem:  # noqa: BLE001  (an outcome must be told whatever happens)
+            self._outcome = self._run(spec, code, began)
+        except Exception as problem:  # noqa: BLE001  (a host without an outcome would be waited for for ever)
             self._outcome = outcome("lost", began, f"{type(problem).__name__}: {problem}")
         finally:
             shutil.rmtree(self._folder, ignore_errors=True)
 
-    def _unfit(self, spec: Mapping[str, Any]) -> str:
-        """Why this node cannot run the host; empty when it can."""
-        program = spec["program"]
-        node = f"the Ray node {self.address()}"
-        for path in (program["prefix"], program["code"]):
-            if path and not Path(path).is_dir():
-                return (
-                    f"ClientError: {path} is not on {node}. Environments are built on the machine of"
-                    " Clary: put CLARY_CACHE on a file system that all nodes mount at the same path."
-                )
-        if spec["network_isolation"] and not self._can("network", program["code"]):
-            return f"ClientError: network isolation was asked for, and {node} cannot give it."
-        return ""
-
-    def _write(self, spec: dict[str, Any]) -> None:
+    def _run(self, spec: dict[str, Any], code: bytes, began: float) -> dict[str, Any]:
+        # What asked for this host may have been under way for long: it runs only if it is wanted still.
+        while not self._wanted.wait(0.02):
+            if _now() > self._ends_at:
+                return outcome("lost", began, "no order of this host was found in the cluster")
         self._directory.mkdir(parents=True, mode=0o700)
-        code = spec["program"]["code"]
-        mode = "namespaces" if self._can("none", code) else "plain"
-        document = {
-            **spec,
-            "directory": str(self._directory),
-            "shared": str(self._directory.parent),
-            "wake_socket": "",
-            "sandbox": {"mode": mode, "own_network": self._can("network", code)},
-        }
+        program, problem = self._prepare(spec, code)
+        if self._halted.is_set():
+            return outcome("stopped", began, "")
+        if _now() > self._ends_at:
+            return outcome("lost", began, "the node was cut off while it prepared the environment")
+        sandbox = {} if problem else self._sandbox(program["code"])
+        if not problem and spec["network_isolation"] and not sandbox["own_network"]:
+            problem = f"network isolation was asked for, and {self._node()} cannot give it."
+        if problem:
+            return outcome("failure", began, f"ClientError: {problem}")
+        document = {**spec, **self._places(), "program": program, "sandbox": sandbox}
+        self._write_private("spec.json", document)
+        self._start(["-m", "clary.runner", str(self._directory / "spec.json")], program["code"])
+        found = _document(self._directory / "outcome.json")
+        words = "the runner of this host ended without an outcome"
+        return found or outcome("lost", began, self._last_words(words))
+
+    def _prepare(self, spec: Mapping[str, Any], code: bytes) -> tuple[dict[str, Any], str]:
+        """The program as this node has it; else why it has none, and what to do."""
+        program = spec["program"]
+        if all(Path(program[name]).is_dir() for name in ("prefix", "code")):
+            return program, ""  # the folder of environments is the same on all nodes
+        node = {**spec["node"], "is": self._node()}
+        self._write_private("request.json", {**spec, **self._places(), "node": node})
+        (self._directory / "code.zip").write_bytes(code)
+        ended = self._start(["-m", "clary.executors.ray_environment", str(self._directory)], "")
+        answer = _document(self._directory / "prepared.json")
+        if answer is not None:
+            return answer.get("program") or program, answer.get("problem") or ""
+        words = self._last_words(f"ended with code {ended}")
+        if "No module named" in words:
+            clary = f"clary[ray]=={spec['node']['version']}"
+            return program, (
+                f"{self._node()} has neither {program['prefix']} nor the Clary that builds it:"
+                f" `pip install '{clary}'` for the Python of its Ray, or mount the folder of"
+                " CLARY_CACHE at the same path."
+            )
+        return program, f"The preparation of the environment on {self._node()} {words}"
+
+    def _node(self) -> str:
+        return f"the Ray node {self.address()} ({os.uname().nodename})"
+
+    def _places(self) -> dict[str, str]:
+        return {"directory": str(self._directory), "shared": str(self._folder), "wake_socket": ""}
+
+    def _sandbox(self, code: str) -> dict[str, Any]:
+        """How programs can be kept apart on this node."""
+        own_network = self._can("network", code)
+        mode = "namespaces" if own_network or self._can("none", code) else "plain"
+        return {"mode": mode, "own_network": own_network}
+
+    def _write_private(self, name: str, document: Mapping[str, Any]) -> None:
         flags = os.O_WRONLY | os.O_CREAT | os.O_EXCL
-        with open(os.open(self._directory / "spec.json", flags, 0o600), "w") as file:
+        with open(os.open(self._directory / name, flags, 0o600), "w") as file:
             json.dump(document, file)
 
     def _can(self, what: str, code: str) -> bool:
@@ -152,36 +191,35 @@ class HostActor:
             return False
         return ended.returncode == 0
 
-    def _attend(self, spec: Mapping[str, Any]) -> None:
-        """Start the runner and stay until it has ended, by itself or made to."""
-        path = str(self._directory / "spec.json")
+    def _start(self, words: list[str], code: str) -> int:
+        """Start a program of Clary's and stay until it has ended, by itself or made to."""
         with open(self._directory / "runner.log", "wb") as log:
-            runner = subprocess.Popen(
-                [sys.executable, "-m", "clary.runner", path],
-                env=_environment(spec["program"]["code"]),
+            process = subprocess.Popen(
+                [sys.executable, *words],
+                env=_environment(code),
                 stdin=subprocess.DEVNULL,
                 stdout=log,
                 stderr=log,
                 start_new_session=True,
                 cwd="/",
-                # This thread lives as long as the runner: the signal comes when the actor is killed.
+                # This thread lives as long as the process: the signal comes when the actor is killed.
                 preexec_fn=_die_with_parent,
             )
-        told, kill_at = False, float("inf")
-        while runner.poll() is None:
-            now = time.monotonic()
-            cut_off = self._fenced.is_set() or now > self._heard + SILENCE_SECONDS_MAX
-            if cut_off and kill_at == float("inf"):
-                runner.send_signal(signal.SIGTERM)
-                kill_at = now + KILL_SECONDS
-            if self._halted.is_set() and not told:
+        told: set[str] = set()
+        while process.poll() is None:
+            overdue = _now() - self._ends_at
+            if self._halted.is_set() and "halt" not in told:
+                told.add("halt")
                 (self._directory / "halt").touch(mode=0o600)
-                runner.send_signal(signal.SIGTERM)
-                told = True
-            if now > kill_at:
-                runner.kill()
+                process.send_signal(signal.SIGTERM)
+            if overdue > 0 and "end" not in told:
+                told.add("end")
+                process.send_signal(signal.SIGTERM)
+            if overdue > kill_seconds(self._silence_seconds):
+                process.kill()
             with contextlib.suppress(subprocess.TimeoutExpired):
-                runner.wait(0.05)
+                process.wait(0.05)
+        return process.returncode
 
     def _last_words(self, words: str) -> str:
         try:
@@ -198,12 +236,14 @@ class HostActor:
         while True:
             ending = self._outcome
             try:
+                self._hear()
+                if ending is not None and not self._forgotten:
+                    put_value(self._name, "outcome", json.dumps(ending).encode())
                 if ending is not None:
-                    _put(self._name, "outcome", json.dumps(ending).encode())
                     return
                 told = self._tell_state(told)
-                self._hear()
-            except Exception as problem:  # noqa: BLE001  (Ray raises many kinds; all mean "not now")
+            except (RayError, OSError, RuntimeError, ValueError) as problem:
+                # Ray has several kinds that mean "not now". Any other ends this thread, and so the host.
                 print(f"the cluster's store does not answer: {problem}", file=sys.stderr)
             if ending is not None:
                 ended_at = ended_at or time.monotonic()
@@ -212,35 +252,48 @@ class HostActor:
             time.sleep(_TALK_SECONDS)
 
     def _tell_state(self, told: bytes) -> bytes:
-        try:
-            state = (self._directory / "state.json").read_bytes()
-        except OSError:
-            return told
-        if state != told:
-            _put(self._name, "state", state)
-        return state
+        for name in ("state.json", "preparing.json"):
+            with contextlib.suppress(FileNotFoundError):
+                state = (self._directory / name).read_bytes()
+                if state != told and not self._forgotten:
+                    put_value(self._name, "state", state)
+                return state
+        return told
 
     def _hear(self) -> None:
-        text = get(self._name, "order")
-        self._heard = time.monotonic()
-        if text is None:
-            return
-        wanted = json.loads(text)
+        # The answer may be long under way: it says what was true when the question was asked, no later.
+        asked = _now()
+        text = get_value(self._name, "order")
+        self._forgotten = text is None
+        wanted = json.loads(text) if text else {"halt": False, "fence": True, "ended": []}
+        if wanted["fence"]:
+            self._fenced = True
+            self._ends_at = min(self._ends_at, _now())
+        elif not self._fenced and asked < self._ends_at:
+            self._ends_at = asked + self._silence_seconds
         if wanted["halt"]:
             self._halted.set()
-        if wanted["fence"]:
-            self._fenced.set()
         for host in wanted["ended"]:
-            with contextlib.suppress(FileNotFoundError):  # its own files are gone by now
+            with contextlib.suppress(FileNotFoundError):  # its own files are not there yet, or gone
                 (self._directory / f"ended-{host}").touch(mode=0o600)
+        if not self._fenced:
+            self._wanted.set()
+
+
+def _now() -> float:
+    """Seconds that also pass while the machine is suspended."""
+    return time.clock_gettime(time.CLOCK_BOOTTIME)
 
 
 def _die_with_parent() -> None:
-    ctypes.CDLL(None).prctl(_DEATH_SIGNAL, signal.SIGTERM)
+    """Killed, not asked: without its actor nobody sees to it that it ends in time."""
+    ctypes.CDLL(None).prctl(_DEATH_SIGNAL, signal.SIGKILL)
 
 
 def _environment(code: str) -> dict[str, str]:
-    """What the runner inherits: nothing of Ray's worker."""
+    """What the runner inherits: nothing of Ray's worker. Without `code`, the node's own Clary is run."""
+    if not code:
+        return {name: value for name, value in os.environ.items() if not name.startswith("RAY_")}
     kept = ("PATH", "LANG", "LC_ALL", "HOME", "TMPDIR", "SSL_CERT_FILE", "SSL_CERT_DIR")
     found = {name: os.environ[name] for name in kept if name in os.environ}
     return {**found, "PYTHONPATH": code, "PYTHONDONTWRITEBYTECODE": "1"}
@@ -251,49 +304,3 @@ def _document(path: Path) -> dict[str, Any] | None:
         return json.loads(path.read_bytes())
     except FileNotFoundError:
         return None
-
-
-def outcome(result: str, began: float, failure: str) -> dict[str, Any]:
-    """The outcome of a host whose runner left none."""
-    client = failure.startswith("ClientError")
-    return {
-        "result": result,
-        "exit_code": None,
-        "signal": None,
-        "out_of_memory": False,
-        "failure": failure,
-        "failure_source": None if result == "stopped" else "client" if client else "internal",
-        "message": "",
-        "phases": [],
-        "started": began,
-        "ended": time.time(),
-        "metrics": {},
-        "outputs": {},
-        "log_tail": [],
-    }
-
-
-# The cluster's key-value store, for both sides -------------------------------------------------------
-
-
-def _key(name: str, what: str) -> bytes:
-    return f"{name}:{what}".encode()
-
-
-def get(name: str, what: str) -> bytes | None:
-    return internal_kv._internal_kv_get(_key(name, what), namespace=STORE)
-
-
-def _put(name: str, what: str, value: bytes) -> None:
-    internal_kv._internal_kv_put(_key(name, what), value, overwrite=True, namespace=STORE)
-
-
-def order(name: str, *, halt: bool, fence: bool, ended: list[str]) -> None:
-    """Tell a host what it is to do, and which other hosts of its job have ended."""
-    document = {"halt": halt, "fence": fence, "ended": ended}
-    _put(name, "order", json.dumps(document).encode())
-
-
-def erase(name: str) -> None:
-    for what in ("order", "state", "outcome"):
-        internal_kv._internal_kv_del(_key(name, what), namespace=STORE)

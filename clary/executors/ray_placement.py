@@ -22,8 +22,9 @@ from clary.executors.ray_host import HostActor
 class Placement:
     """Named and detached, so that an agent that was started again finds what its predecessor made."""
 
-    def __init__(self, group: Group, namespace: str) -> None:
+    def __init__(self, group: Group, namespace: str, silence_seconds: float) -> None:
         self._group = group
+        self._silence_seconds = silence_seconds
         self._name = f"{namespace}/{group.name}"
         self._namespace = namespace
         self._placed: Any = None
@@ -76,7 +77,7 @@ class Placement:
                 num_cpus=0,
                 scheduling_strategy=PlacementGroupSchedulingStrategy(self._placed, index),
             )
-            .remote(name)
+            .remote(name, self._silence_seconds)
         )
 
     def actors(self) -> dict[str, Any]:
@@ -92,7 +93,7 @@ class Placement:
 
     def waits_for(self) -> str:
         wanted = ", ".join(f"{host}: {cpus:g} CPUs" for host, cpus in self._group.cpus.items())
-        return f"Waiting for room on the Ray cluster ({wanted})"
+        return f"Waiting for capacity on the Ray cluster ({wanted})"
 
     def remove(self) -> None:
         """Give the room back; actors of which nothing is needed any more end with it."""

@@ -24,9 +24,9 @@ FILES_MAX = 2000
 COMPILE_SECONDS_MAX = 120
 
 
-def staged(settings: Settings) -> Path:
-    """The folder of the code as it is now, made if it is not there."""
-    files = _files()
+def staged(settings: Settings, package: Path | None = None) -> Path:
+    """The folder of the code as it is now, made if it is not there; `package` may be another machine's."""
+    files = _files(package or Path(clary.__file__).parent)
     place = settings.cache / "code" / _hash(files)
     if place.is_dir():
         return place
@@ -74,9 +74,8 @@ def compiled(code: Path, prefix: Path) -> None:
     mark.touch()
 
 
-def _files() -> dict[str, Path]:
+def _files(package: Path) -> dict[str, Path]:
     """What is staged, by its path inside the package, in a fixed order."""
-    package = Path(clary.__file__).parent
     found = {"__init__.py": package / "__init__.py"}
     for name in PACKAGES:
         for path in sorted((package / name).rglob("*")):

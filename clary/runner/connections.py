@@ -11,15 +11,19 @@ import contextlib
 import os
 import select
 import socket
+import struct
 import threading
 from collections.abc import Mapping
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 HEAD_BYTES_MAX = 64 * 1024
 LINE_BYTES_MAX = 8 * 1024
 IDLE_MAX = 16
 CONNECT_SECONDS = 5.0
 ANSWER_SECONDS = 120.0
+# A request that was given up, or whose runner was killed, must not arrive any more: the kernel of a machine
+# that is cut off would send it minutes later, over what another run of the job has stored since then.
+_DROP = struct.pack("ii", 1, 0)
 
 
 class ProtocolFault(OSError):
@@ -96,9 +100,12 @@ class Pool:
         connection.close()
 
     def open_socket(self) -> socket.socket:
-        opened = socket.create_connection((self.host, self.port), timeout=CONNECT_SECONDS)
+        # Of a str, getaddrinfo makes IDNA, whose tables take longer to load than a small job's log.
+        host: Any = self.host.encode("ascii") if self.host.isascii() else self.host
+        opened = socket.create_connection((host, self.port), timeout=CONNECT_SECONDS)
         opened.settimeout(self._answer_seconds)
         opened.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
+        opened.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, _DROP)
         return opened
 
     def _borrow(self) -> Connection | None:

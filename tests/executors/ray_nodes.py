@@ -1,14 +1,20 @@
-"""Two real Ray nodes for tests, each in a network namespace: two machines, as far as a job can tell."""
+"""Two real Ray nodes for tests, each in a network namespace: two machines, as far as a job can tell.
+
+Neither sees the folder of control, where its environments and its code are. Each has Ray and Clary, and
+both keep what they build in one cache: what must be built once for each of them is built once.
+"""
 
 from __future__ import annotations
 
 import contextlib
+import json
 import os
 import shutil
 import signal
 import subprocess
 import tempfile
 import time
+import zipfile
 from collections.abc import Iterator
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -19,11 +25,27 @@ from clary.settings import Settings
 
 TOKEN = "a-token-of-the-tests-that-is-long-enough"
 START_SECONDS = 120
+ROOT = Path(__file__).resolve().parents[2]
+SILENCE_SECONDS = 5.0
+# By its own settings Ray takes a minute to miss a node that is cut off.
+MISSING = {
+    "health_check_initial_delay_ms": 1000,
+    "health_check_period_ms": 500,
+    "health_check_timeout_ms": 1000,
+    "health_check_failure_threshold": 4,
+}
+# A folder of control's is empty for the node, and with it for all that the node starts.
+HIDE = 'mount -t tmpfs none "$0" && exec "$@"'
+CPUS = {2: 1, 3: 2}
+
+
+def environment_of_jobs() -> Environment:
+    return Environment("3.11", ("clary-on-nodes==1.0",), ("clary_on_nodes",))
 
 
 def ray_python() -> Path:
     """A Python with Ray (70 MB to fetch, 240 MB on disk), built once; raises EnvironmentFailed."""
-    wanted = Environment("3.11", ("ray[client]>=2.40",), ("ray", "grpc"))
+    wanted = Environment("3.11", ("ray[client]>=2.40", "uv"), ("ray", "grpc", "uv"))
     return build.build(wanted, Settings.load()) / "bin" / "python"
 
 
@@ -70,7 +92,20 @@ class RayNodes:
             "CLARY_EXECUTOR": "ray",
             "CLARY_RAY_ADDRESS": f"ray://{self.address(2)}:10001",
             "CLARY_RAY_PYTHON": str(self.python),
+            "CLARY_RAY_SILENCE_SECONDS": str(SILENCE_SECONDS),
+            # Nothing is fetched from afar: the nodes' networks lead nowhere else.
+            "UV_FIND_LINKS": str(self.wheels),
+            "UV_OFFLINE": "1",
         }
+
+    @property
+    def wheels(self) -> Path:
+        return self.folder / "wheels"
+
+    @property
+    def control(self) -> Path:
+        """A folder that the nodes do not see."""
+        return self.folder / "control"
 
     def make_networks(self) -> None:
         bridge = f"clb{os.getpid()}"
@@ -89,24 +124,55 @@ class RayNodes:
             ip("-n", space, "route", "add", "default", "via", self.address(1))
 
     def start(self) -> None:
+        self.control.mkdir(mode=0o700)
+        write_wheel(self.wheels)
         head = ["--head", "--port=6379", "--ray-client-server-port=10001"]
+        head += [f"--system-config={json.dumps(MISSING)}"]
         head += ["--include-dashboard=false", f"--temp-dir={self.folder}"]
         self._start(2, *head)
         self._start(3, f"--address={self.address(2)}:6379")
 
     def _start(self, node: int, *words: str) -> None:
-        command = ["ip", "netns", "exec", self.space(node), str(self.python.with_name("ray"))]
-        command += ["start", f"--node-ip-address={self.address(node)}", "--num-cpus=2"]
+        command = ["ip", "netns", "exec", self.space(node), "sh", "-c", HIDE, str(self.control)]
+        command += [str(self.python.with_name("ray")), "start"]
+        command += [f"--node-ip-address={self.address(node)}", f"--num-cpus={CPUS[node]}"]
         command += ["--object-store-memory=80000000", "--disable-usage-stats", *words]
+        environment = {**os.environ, **self.environment, "TMPDIR": str(self.folder)}
+        environment |= {"CLARY_CACHE": str(self.folder / "cache"), "PYTHONPATH": str(ROOT)}
         with (self.folder / f"start-{node}.log").open("wb") as log:
             subprocess.run(
                 command,
-                env={**os.environ, **self.environment, "TMPDIR": str(self.folder)},
+                env=environment,
                 stdout=log,
                 stderr=log,
                 timeout=START_SECONDS,
                 check=True,
             )
+
+    def connect(self, node: int, *, state: str) -> None:
+        """Pull the node's cable (`down`), or plug it in again (`up`)."""
+        ip("link", "set", f"clv{os.getpid()}-{node}", state)
+
+    def processes(self, node: int, name: str) -> list[str]:
+        """The command lines on the node that have the name in them."""
+        found: list[str] = []
+        for process in ip("netns", "pids", self.space(node)).split():
+            with contextlib.suppress(FileNotFoundError, ProcessLookupError):
+                words = Path(f"/proc/{process}/cmdline").read_bytes().decode(errors="replace")
+                found += [words.replace("\0", " ")] if name in words else []
+        return found
+
+    def unsent(self, node: int, port: int) -> str:
+        """What the node's kernel still holds for a port, of processes that are gone."""
+        command = ["ip", "netns", "exec", self.space(node), "ss", "-Htn", "state", "fin-wait-1"]
+        done = subprocess.run(
+            [*command, "dport", "=", f":{port}"],
+            capture_output=True,
+            text=True,
+            timeout=30,
+            check=True,
+        )
+        return done.stdout
 
     def kill(self, node: int) -> None:
         """What a power cut does: every process of the node, at once."""
@@ -126,6 +192,21 @@ class RayNodes:
         with contextlib.suppress(OSError):
             ip("link", "delete", f"clb{os.getpid()}")
         shutil.rmtree(self.folder, ignore_errors=True)
+
+
+def write_wheel(folder: Path) -> None:
+    """The one package of the tests' environment."""
+    folder.mkdir()
+    about = "clary_on_nodes-1.0.dist-info"
+    files = {
+        "clary_on_nodes.py": "",
+        f"{about}/METADATA": "Metadata-Version: 2.1\nName: clary-on-nodes\nVersion: 1.0\n",
+        f"{about}/WHEEL": "Wheel-Version: 1.0\nRoot-Is-Purelib: true\nTag: py3-none-any\n",
+    }
+    record = "".join(f"{name},,\n" for name in (*files, f"{about}/RECORD"))
+    with zipfile.ZipFile(folder / "clary_on_nodes-1.0-py3-none-any.whl", "w") as wheel:
+        for name, text in {**files, f"{about}/RECORD": record}.items():
+            wheel.writestr(name, text)
 
 
 @contextlib.contextmanager
