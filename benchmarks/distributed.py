@@ -103,7 +103,7 @@ def job(peer: peers.Peer, steps: int) -> tuple[float, float, float, str]:
         "sagemaker_torch_distributed_enabled": True,
         "steps": steps,
     }
-    began = time.perf_counter()
+    began = time.time()
     client.create_training_job(
         TrainingJobName=name,
         RoleArn=peers.ROLE,
@@ -122,8 +122,9 @@ def job(peer: peers.Peer, steps: int) -> tuple[float, float, float, str]:
         answer = client.describe_training_job(TrainingJobName=name)
         if answer["TrainingJobStatus"] != "InProgress":
             break
-        time.sleep(0.02)
-    seconds = time.perf_counter() - began
+        # Fifty questions a second, as an eager loop asks them, take a tenth of two processors.
+        time.sleep(0.5)
+    seconds = answer["LastModifiedTime"].timestamp() - began
     assert answer["TrainingJobStatus"] == "Completed", answer.get("FailureReason")
     events = peer.client("logs").filter_log_events(
         logGroupName="/aws/sagemaker/TrainingJobs", logStreamNamePrefix=f"{name}/algo-1"

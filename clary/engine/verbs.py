@@ -19,12 +19,18 @@ Verb = Callable[[BoundResource, Call], "dict[str, Any]"]
 ATTEMPTS_MAX = 5
 
 
-def create(bound: BoundResource, call: Call, state: dict[str, Any] | None = None) -> dict[str, Any]:
-    """Check, insert, answer; `state` is what the plan of the kind starts from."""
+def create(
+    bound: BoundResource, call: Call, state: dict[str, Any] | None = None, *, status: str = ""
+) -> dict[str, Any]:
+    """Check, insert, answer; `state` is what the plan of the kind starts from, and `status` where it does."""
     for check in bound.resource.admits:
         check(call)
     row = new_row(bound, call)
     row.state.update(state or {})
+    if status:
+        row.status = status
+        if bound.resource.lifecycle.is_terminal(status):
+            row.due = None  # there is nothing to plan
     # A kind without a status has no transition to record: its row tells when it was made, and by whom.
     happened = (transition("", row.status),) if row.status else ()
     try:

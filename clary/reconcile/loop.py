@@ -12,6 +12,7 @@ from __future__ import annotations
 
 import logging
 import threading
+import time
 import uuid
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
@@ -40,6 +41,7 @@ log = logging.getLogger(__name__)
 LEASE_SECONDS = 60.0
 QUEUED_SECONDS = 10.0  # of a row that is called when it is its turn
 BUSY_SECONDS = 0.05
+PASS_SECONDS = 0.01  # hints that come closer than this are followed together
 LOOK_SECONDS_MAX = 10.0  # of a row with unfinished work, whatever its plan says
 BATCH_ROWS_MAX = 256
 BACKOFF_SECONDS = (0.2, 1.0, 5.0, 30.0)
@@ -123,13 +125,15 @@ class Loop:
         """Until `close`: hand due rows to a few workers, then sleep until the next is due or a hint comes."""
         with ThreadPoolExecutor(self._workers, thread_name_prefix="plan") as pool:
             while not self._closing.is_set():
+                began = time.monotonic()
                 self._hint.clear()
                 ready = [row_id for row_id in self._ready() if self._take(row_id)]
                 for row_id in ready:
                     pool.submit(self._look_and_release, row_id)
                 # Rows that are being looked at give a hint when they are done.
                 idle = BUSY_SECONDS if ready else self._idle_seconds()
-                self._hint.wait(min(idle, self._world.patience()))
+                if self._hint.wait(min(idle, self._world.patience())):
+                    self._closing.wait(max(0.0, began + PASS_SECONDS - time.monotonic()))
 
     def step(self) -> int:
         """Look once at every row that is due now, in this thread; return how many."""

@@ -93,18 +93,24 @@ def failure_reason(outcome: Mapping[str, Any], log_place: str, *, names_host: bo
     elif outcome.get("failure_source") == "internal":
         reason = f"{_INTERNAL} {text}"
     elif outcome.get("signal"):
-        reason = f"AlgorithmError: {_with_signal(told, str(outcome['signal']))}"
+        reason = _blamed(_with_signal(told, str(outcome["signal"])))
     else:
-        reason = f"AlgorithmError: {told}"
+        reason = _blamed(told)
     reason = reason.strip()
+    if names_host and outcome.get("result") != "lost":
+        where = f" (host {outcome.get('host')})"
+        reason = f"{reason[: REASON_CHARACTERS_MAX - len(where)]}{where}"
     return reason if len(reason) > 300 else f"{reason}. Log: {log_place}"[:REASON_CHARACTERS_MAX]
 
 
+def _blamed(text: str) -> str:
+    """A built-in algorithm says itself whose fault a failure is; nothing else does."""
+    known = text.startswith(("ClientError: ", "AlgorithmError: "))
+    return text if known else f"AlgorithmError: {text}"
+
+
 def _with_signal(text: str, signal: str) -> str:
-    named = text if signal in text else f"{text} ({signal})"
-    if signal != "SIGKILL":
-        return named
-    return f"{named}, which the system does as well when its memory runs out"
+    return text if signal in text else f"{text} ({signal})"
 
 
 def _says_memory_error(outcome: Mapping[str, Any], text: str) -> bool:

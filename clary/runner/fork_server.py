@@ -46,7 +46,7 @@ if __name__ == "__main__":
     # The folder of this file holds modules named `logs` or `host`; a program must not find them.
     sys.path[0] = os.path.dirname(os.path.dirname(os.path.dirname(os.path.abspath(__file__))))
 
-from clary.runner import channel, init, namespaces, python_program, sockets
+from clary.runner import channel, huge_pages, init, namespaces, python_program, sockets
 from clary.runner.starting import Outlets, execute, last_words, settle
 
 # jemalloc (in pyarrow) ends this thread before a fork and starts it again after, on both sides.
@@ -123,8 +123,10 @@ def _serve(listener: socket.socket, held: int, path: str, idle_seconds: float) -
     for name in _THREADLESS:
         os.environ.pop(name, None)
     server = _Server(listener, held)
+    namespaces.be_ready()
     gc.collect()
     gc.freeze()  # pages of live objects stay shared: no collection in a fork touches them
+    huge_pages.gather()
     sys.stderr.flush()
     identity = os.stat(path).st_ino
     last = time.monotonic()

@@ -53,6 +53,7 @@ class LogShipper:
         self._give_up_at = float("inf")
         self._last_milliseconds = 0
         self._refusals = 0
+        self._has_stream = False
         self._log = spec.log
         self._service = Service(
             spec.endpoint_url,
@@ -191,6 +192,11 @@ class LogShipper:
         assert self._log is not None, "the thread runs only where there is a log"
         where = {"logGroupName": self._log.group, "logStreamName": self._log.stream}
         try:
+            if not self._has_stream:
+                self._create(
+                    self._log
+                )  # a new host's stream is not there: to ask first is a call more
+                self._has_stream = True
             try:
                 self._service.call("PutLogEvents", {**where, "logEvents": events})
             except ServiceError as problem:
@@ -203,16 +209,21 @@ class LogShipper:
                 raise
 
     def _create(self, log: Log) -> None:
-        stream = {"logGroupName": log.group, "logStreamName": log.stream}
-        for operation, document in (
-            ("CreateLogGroup", {"logGroupName": log.group}),
-            ("CreateLogStream", stream),
-        ):
-            try:
-                self._service.call(operation, document)
-            except ServiceError as problem:
-                if problem.code != "ResourceAlreadyExistsException":
-                    raise
+        group = {"logGroupName": log.group}
+        if not self._make("CreateLogStream", {**group, "logStreamName": log.stream}):
+            self._make("CreateLogGroup", group)
+            self._make("CreateLogStream", {**group, "logStreamName": log.stream})
+
+    def _make(self, operation: str, document: dict[str, str]) -> bool:
+        """True once it is there; False where the group that it belongs to is not."""
+        try:
+            self._service.call(operation, document)
+        except ServiceError as problem:
+            if problem.code == "ResourceNotFoundException":
+                return False
+            if problem.code != "ResourceAlreadyExistsException":
+                raise
+        return True
 
 
 def _pieces(text: str) -> list[bytes]:

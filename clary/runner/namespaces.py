@@ -52,6 +52,15 @@ def _libc() -> ctypes.CDLL:
     return library
 
 
+def be_ready() -> None:
+    """Look up, before forks that are to use it, what each of them would look up for itself."""
+    if fcntl is None:
+        return
+    names = ("capset", "mount", "prctl", "sethostname", "setns", "syscall", "umount2", "unshare")
+    for name in names:
+        getattr(_libc(), name, None)
+
+
 def _check(result: int, what: str) -> None:
     if result != 0:
         number = ctypes.get_errno()
@@ -148,7 +157,7 @@ def map_to_root(user: int, group: int) -> None:
         ("uid_map", f"0 {user} 1"),
         ("gid_map", f"0 {group} 1"),
     ):
-        with open("/proc/self/" + name, "w", encoding="ascii") as file:
+        with open("/proc/self/" + name, "w", encoding="utf-8") as file:
             file.write(text)
 
 

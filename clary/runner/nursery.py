@@ -25,7 +25,7 @@ import traceback
 from collections.abc import Callable
 from typing import NoReturn
 
-from clary.runner import host, namespaces, program, recipe, sockets, supervisor
+from clary.runner import host, huge_pages, namespaces, program, recipe, sockets, supervisor
 from clary.runner.parts import MakeParts
 
 IDLE_SECONDS = 900.0
@@ -43,10 +43,12 @@ def serve(path: str, make_parts: MakeParts, idle_seconds: float = IDLE_SECONDS) 
         return 0
     signal.signal(signal.SIGCHLD, signal.SIG_IGN)
     recipe.system_mounts()  # remembered for every fork
+    namespaces.be_ready()
     listener = sockets.listen(path, _BACKLOG)
     identity = os.stat(path).st_ino
     gc.collect()
     gc.freeze()
+    huge_pages.gather()
     last = time.monotonic()
     while time.monotonic() - last < idle_seconds:
         if not select.select([listener], [], [], min(idle_seconds, _LOOK_SECONDS))[0]:

@@ -88,32 +88,45 @@ class _Feeder:
         self._make(0)
 
     def work(self) -> None:
+        epoch = 0
         try:
-            epoch = 0
             while True:
                 self._feed(epoch)
                 epoch += 1
         except _Stopped:
             return
-        except (S3Error, OSError, zlib.error, EOFError) as problem:
-            self.fault = blame(DOWNLOAD, problem)
-        except ClientFault as fault:
-            self.fault = fault
         finally:
             os.close(self._folder)
 
     def _feed(self, epoch: int) -> None:
-        writer = self._open(epoch)
+        with self._noting_faults():
+            writer = self._open(epoch)
         try:
-            self._make(epoch + 1)
-            with contextlib.suppress(BrokenPipeError):
-                for data in contents(self._spec, self._s3, self._channel, epoch):
-                    self._write(writer, data)
+            with self._noting_faults():
+                self._make(epoch + 1)
+                with contextlib.suppress(BrokenPipeError):
+                    for data in contents(self._spec, self._s3, self._channel, epoch):
+                        self._write(writer, data)
         finally:
+            # Whatever went wrong is noted by now: the reader may end as soon as this end is closed.
             # Unlinked first, so that a reader that opens this epoch again fails instead of waiting.
             with contextlib.suppress(FileNotFoundError):
                 os.unlink(f"{self._name}_{epoch}", dir_fd=self._folder)
             os.close(writer)
+
+    @contextlib.contextmanager
+    def _noting_faults(self) -> Iterator[None]:
+        """A channel never ends early without a word: what comes after a fault is nobody's to read."""
+        try:
+            yield
+        except _Stopped:
+            raise
+        except (S3Error, OSError, zlib.error, EOFError) as problem:
+            self.fault = blame(DOWNLOAD, problem)
+            raise _Stopped from problem
+        except Exception as problem:
+            self.fault = problem
+            raise _Stopped from problem
 
     def _make(self, epoch: int) -> None:
         with contextlib.suppress(FileExistsError):

@@ -103,7 +103,7 @@ def replace(path: Path, document: dict[str, Any], *, durable: bool) -> None:
     """Write a JSON file so that a reader sees the old or the new one; durable: so does a power cut."""
     fresh = f"{path}.{os.getpid()}"
     with open(fresh, "w", encoding="utf-8") as file:
-        json.dump(document, file)
+        file.write(json.dumps(document))  # dump() itself encodes in Python, eight times slower
         if durable:
             file.flush()
             os.fsync(file.fileno())

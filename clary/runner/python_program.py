@@ -164,12 +164,13 @@ def _take_environment(asked: Invocation, environment: dict[str, str], held: Base
     signal.signal(signal.SIGINT, signal.default_int_handler)
     signal.signal(signal.SIGPIPE, signal.SIG_IGN)
     for number, name in ((1, "stdout"), (2, "stderr")):
+        raw = io.FileIO(number, "w", closefd=False)
         stream = io.TextIOWrapper(
-            io.BufferedWriter(io.FileIO(number, "w", closefd=False)),
+            # Text goes on a line at a time even then, so that no other process's comes between.
+            raw if asked.unbuffered else io.BufferedWriter(raw),  # type: ignore[arg-type]
             encoding="utf-8",
             errors="strict" if number == 1 else "backslashreplace",
-            line_buffering=number == 2,
-            write_through=asked.unbuffered,
+            line_buffering=asked.unbuffered or number == 2,
         )
         stream.mode = "w"  # type: ignore[misc]
         setattr(sys, name, stream)

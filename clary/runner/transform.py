@@ -19,6 +19,7 @@ from .data_processing import ProcessingFault, Processor
 from .faults import DOWNLOAD, UPLOAD, ClientFault, blame
 from .gzips import GunzipSource
 from .manifests import Item
+from .model_pipeline import ModelPipeline
 from .model_server import Abandoned, InvocationFault, ModelServer, Reply, request_headers
 from .records import READ_BYTES, Batch, RecordFault, Source, batches
 from .s3 import S3
@@ -81,7 +82,7 @@ class Transform:
         spec: HostSpec,
         settings: TransformSettings,
         s3: S3,
-        server: ModelServer,
+        server: ModelServer | ModelPipeline,
         log: Log,
         stopping: Callable[[], bool],
     ) -> None:
@@ -174,7 +175,9 @@ class Transform:
         """MaxPayloadInMB 0: an object is one chunked request, unless its records are wanted apart."""
         apart = self._settings.strategy == "SingleRecord" and self._settings.split != "None"
         touched = self._processor.changes_input or self._processor.changes_output
-        return self._tuning.payload_megabytes == 0 and not apart and not touched
+        # A chain has no answer before it has a whole request.
+        whole = apart or touched or isinstance(self._server, ModelPipeline)
+        return self._tuning.payload_megabytes == 0 and not whole
 
     def _give(
         self, crew: Crew, started: _Object, batch: Batch | None, work: Callable[[], object]
@@ -212,17 +215,20 @@ class Transform:
     def _stream(self, started: _Object) -> None:
         """Each attempt reads the object afresh and begins a new output."""
 
+        server = self._server
+        assert isinstance(server, ModelServer)
+
         def attempt() -> Reply:
             started.output.abort()
             started.output = OutputObject(self._s3, self._settings, started.item)
             stream, source = self._open_source(started.item)
             try:
-                return self._server.stream(_pieces(source), self._headers, started.output.add_piece)
+                return server.stream(_pieces(source), self._headers, started.output.add_piece)
             finally:
                 stream.close()
 
         try:
-            self._server.retried(attempt)
+            server.retried(attempt)
             started.output.end_pieces()
         except BaseException:
             started.output.abort()

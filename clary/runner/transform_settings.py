@@ -21,6 +21,13 @@ class Capture(NamedTuple):
     kms_key_id: str
 
 
+class Following(NamedTuple):
+    """A container that goes on with the answer of the one before it."""
+
+    name: str
+    socket: str
+
+
 class TransformSettings(NamedTuple):
     input_type: str  # S3Prefix | ManifestFile
     input_uri: str
@@ -39,6 +46,8 @@ class TransformSettings(NamedTuple):
     processing: DataProcessing
     capture: Capture | None
     started: float  # when the job was made, for its manifests and inference ids
+    container: str = ""  # the name of this host's own, where others follow
+    following: tuple[Following, ...] = ()
 
 
 class Tuning(NamedTuple):
@@ -89,6 +98,10 @@ def parse(document: Mapping[str, Any]) -> TransformSettings:
         ),
         capture=Capture(capture["uri"], capture.get("kms_key_id") or "") if capture else None,
         started=started,
+        container=document.get("container") or "",
+        following=tuple(
+            Following(one["name"], one["socket"]) for one in document.get("following") or ()
+        ),
     )
 
 

@@ -9,16 +9,18 @@ import traceback
 from collections.abc import Callable
 
 from clary.runner.credentials import Provider
-from clary.runner.health import HealthWatch
+from clary.runner.health import HealthWatch, ping
 from clary.runner.logs import LogShipper
+from clary.runner.model_pipeline import ModelPipeline
 from clary.runner.model_server import Abandoned, ModelServer
 from clary.runner.s3 import S3
 from clary.runner.spec import HostSpec, Log
 from clary.runner.transform import Told, Transform, stamped
-from clary.runner.transform_settings import TransformSettings, parse
+from clary.runner.transform_settings import Following, TransformSettings, parse
 
 DATA_LOG = "data-log"
 STOP_SECONDS = 15.0
+FOLLOWING_SECONDS = 0.1  # between looks at containers that are still starting
 
 
 class Transforming:
@@ -73,13 +75,16 @@ class Transforming:
     def _transform(self, settings: TransformSettings) -> Told:
         spec = self._spec
         assert spec.serve is not None
+        for one in settings.following:
+            if not self._await(one):
+                text = f"Container {one.name} did not pass the ping health check in time."
+                return Told("failure", text)
         s3 = S3(spec.endpoint_url, spec.region, Provider(spec, "role"))
-        server = ModelServer(
-            str(spec.directory / spec.serve.socket),
-            timeout_seconds=settings.timeout_seconds,
-            retries=settings.retries,
-            stopping=self._stopping,
-        )
+        own = self._server(str(spec.directory / spec.serve.socket))
+        server = own
+        if settings.following:
+            others = [(one.name, self._server(one.socket)) for one in settings.following]
+            server = ModelPipeline([(settings.container, own), *others])
         shipper = _data_log(spec)
         try:
             return Transform(
@@ -95,6 +100,25 @@ class Transforming:
             s3.close()
             if not shipper.close():
                 print("some lines of the data log could not be shipped", file=sys.stderr)
+
+    def _server(self, path: str) -> ModelServer:
+        return ModelServer(
+            path,
+            timeout_seconds=self._settings.timeout_seconds,
+            retries=self._settings.retries,
+            stopping=self._stopping,
+        )
+
+    def _await(self, one: Following) -> bool:
+        """Whether a container of the same pipeline, which is a host of its own, is well in time."""
+        assert self._spec.serve is not None
+        while not ping(one.socket, self._spec.serve.ping_path):
+            if self._stopping():
+                raise Abandoned
+            if time.monotonic() > self._health_deadline:
+                return False
+            self._stopped.wait(FOLLOWING_SECONDS)
+        return True
 
     def _stopping(self) -> bool:
         return self._stopped.is_set() or self._is_halted()

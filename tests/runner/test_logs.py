@@ -38,6 +38,11 @@ def read(boto, log: dict[str, str]) -> list[tuple[int, str]]:
         token = page["nextForwardToken"]
 
 
+def sent(server) -> list:
+    """The requests that carry lines."""
+    return [one for one in server.requests if one.headers["x-amz-target"].endswith("PutLogEvents")]
+
+
 def test_lines_arrive_in_order_with_their_times(make_spec, boto, log):
     now = time.time()
     shipper = LogShipper(make_spec(log=log), lambda: KEYS)
@@ -85,7 +90,7 @@ def test_empty_and_overlong_lines_are_made_to_fit(make_spec, scripted, reply, lo
     shipper.write("é".encode() * EVENT_BYTES_MAX, NOW)
     assert shipper.close()
     messages = [
-        event["message"] for request in server.requests for event in request.document["logEvents"]
+        event["message"] for request in sent(server) for event in request.document["logEvents"]
     ]
     assert messages[0] == " "
     assert "".join(messages[1:]) == "é" * EVENT_BYTES_MAX
@@ -101,7 +106,7 @@ def test_batches_keep_within_the_limits_of_the_service(make_spec, scripted, repl
         shipper.write(b"y" * 250_000, NOW + 3)
     shipper.write(b"two days later", NOW + 2 * 86400)
     assert shipper.close()
-    batches = [request.document["logEvents"] for request in server.requests]
+    batches = [request.document["logEvents"] for request in sent(server)]
     assert sum(len(batch) for batch in batches) == 25_011
     for batch in batches:
         assert len(batch) <= 10_000
@@ -110,7 +115,7 @@ def test_batches_keep_within_the_limits_of_the_service(make_spec, scripted, repl
     assert [event["message"] for batch in batches for event in batch][:25_000] == [
         f"x{number}" for number in range(25_000)
     ]
-    first = server.requests[0]
+    first = sent(server)[0]
     assert first.headers["x-amz-target"] == "Logs_20140328.PutLogEvents"
     assert first.headers["content-type"] == "application/x-amz-json-1.1"
     assert "/us-east-1/logs/aws4_request" in first.headers["authorization"]
@@ -131,10 +136,30 @@ def test_lines_written_while_the_door_is_away_arrive_when_it_is_back(
     server = scripted(lambda request: reply(200, b"{}"), port)
     assert shipper.flush(10)
     messages = [
-        event["message"] for request in server.requests for event in request.document["logEvents"]
+        event["message"] for request in sent(server) for event in request.document["logEvents"]
     ]
     assert messages == [f"line {number}" for number in range(1000)]
     assert shipper.close()
+
+
+def test_the_first_lines_of_a_host_take_two_calls(make_spec, scripted, reply, log):
+    server = scripted(lambda request: reply(200, b"{}"))
+    shipper = LogShipper(make_spec(log=log, endpoint_url=server.url), lambda: KEYS)
+    shipper.write(b"done", NOW)
+    assert shipper.close()
+    operations = [one.headers["x-amz-target"].partition(".")[2] for one in server.requests]
+    assert operations == ["CreateLogStream", "PutLogEvents"]
+
+
+def test_a_log_that_is_deleted_meanwhile_is_made_again(make_spec, boto, log):
+    log = {**log, "group": f"/aws/sagemaker/{uuid.uuid4().hex}"}
+    shipper = LogShipper(make_spec(log=log), lambda: KEYS)
+    shipper.write(b"before", time.time())
+    assert shipper.flush()
+    boto("logs").delete_log_group(logGroupName=log["group"])
+    shipper.write(b"after", time.time())
+    assert shipper.close()
+    assert [text for _, text in read(boto, log)] == ["after"]
 
 
 def test_closing_does_not_wait_for_ever(make_spec, log, tmp_path):
@@ -166,7 +191,7 @@ def test_what_is_never_accepted_does_not_hold_up_the_rest(
     assert shipper.close()
     accepted = [
         event["message"]
-        for request in server.requests
+        for request in sent(server)
         if b"poison" not in request.body
         for event in request.document["logEvents"]
     ]
