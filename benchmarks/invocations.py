@@ -266,6 +266,10 @@ def measure(
     return found
 
 
+def cpu_told(result: Measured) -> str:
+    return ", ".join(f"{of} {statistics.median(each):.0f}" for of, each in result.cpu.items())
+
+
 def tell(what: str, found: dict[str, Measured], rows: int) -> None:
     reference = found["fastapi"].rates
     for name, result in found.items():
@@ -273,11 +277,10 @@ def tell(what: str, found: dict[str, Measured], rows: int) -> None:
         # Rates of one round share what else the machine did then; those of different rounds do not.
         pairs = zip(result.rates, reference, strict=True)
         ratio = statistics.median(own / other for own, other in pairs)
-        cpu = ", ".join(f"{of} {statistics.median(each):.0f}" for of, each in result.cpu.items())
         shown = f"{rate * rows:9,.0f} rows/s" if rows > 1 else f"{rate:9,.0f} req/s "
         print(
             f"{what:22}{name:16}{shown}{ratio:7.2f} x   p50 {statistics.median(result.medians):7.2f} ms"
-            f"   p99 {statistics.median(result.slow):7.2f} ms   CPU us/request: {cpu}",
+            f"   p99 {statistics.median(result.slow):7.2f} ms   CPU us/request: {cpu_told(result)}",
             flush=True,
         )
 
@@ -481,7 +484,7 @@ def run_many(peer: peers.Peer, options: argparse.Namespace, folder: Path) -> Non
             print(
                 f"@{connections:<4}{target.name:14}{statistics.median(result.rates):9,.0f} req/s   "
                 f"p50 {statistics.median(result.medians):6.2f} ms   p99 "
-                f"{statistics.median(result.slow):6.2f} ms"
+                f"{statistics.median(result.slow):6.2f} ms   CPU us/request: {cpu_told(result)}"
             )
         print(f"@{connections:<4}p50 of {count} models is {ratio:.2f} x that of one", flush=True)
 

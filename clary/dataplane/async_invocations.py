@@ -20,13 +20,14 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 from clary.dataplane.answers import Headers, Send, send_whole
+from clary.dataplane.async_log import tell
 from clary.dataplane.async_queue import TELLING, AsyncQueue, queue_folder, queue_folders
 from clary.dataplane.async_requests import AsyncRequest, notification, parse_request
 from clary.dataplane.async_runs import ObjectStore, Outcome, Run
 from clary.dataplane.async_topics import Topics
+from clary.dataplane.capture import Journal
 from clary.dataplane.invocation_errors import validation_error
 from clary.dataplane.invocation_metrics import InvocationMetrics
-from clary.dataplane.request_ids import unique_id
 from clary.dataplane.role_calls import Roles
 from clary.dataplane.routes import EndpointRoute, Instance, RoutingTable, Variant
 from clary.dataplane.serial_containers import DIRECT
@@ -77,6 +78,7 @@ class AsyncInvocations:
         store: ObjectStore | None,
         roles: Roles | None = None,
         topics: Topics | None = None,
+        journal: Journal | None = None,
     ) -> None:
         self.root = root
         self.routes = routes
@@ -84,6 +86,7 @@ class AsyncInvocations:
         self.store = store
         self.roles = roles
         self.topics = topics
+        self.journal = journal
         self._backlogs: dict[Key, Backlog] = {}
         self._wake = asyncio.Event()
         self._tasks: set[asyncio.Task[None]] = set()
@@ -114,7 +117,7 @@ class AsyncInvocations:
         self._add(backlog, [AsyncQueue.name_of(asked)])
         headers: Headers = [
             (b"content-type", b"application/json"),
-            (b"x-amzn-requestid", unique_id().encode()),
+            (b"x-amzn-requestid", asked.id.encode()),
             (b"x-amzn-sagemaker-outputlocation", asked.output.encode()),
             (b"x-amzn-sagemaker-failurelocation", asked.failure.encode()),
         ]
@@ -233,6 +236,7 @@ class AsyncInvocations:
                 run = Run(route, request, self.store, self.roles, self._scratch)
                 outcome = await run.on(instance)
                 await self._settle(backlog, route, variant, name, request, outcome)
+                tell(self.journal, route, variant, instance, request, outcome)
             backlog.names.discard(name)
         except (CannotConnect, OSError, asyncio.CancelledError) as problem:
             # Nothing came of it that anyone could have seen, or what came could not be kept: it
@@ -363,6 +367,7 @@ class AsyncInvocations:
                 run = Run(route, claimed, self.store, self.roles, self._scratch)
                 outcome = await run.expired()
                 await self._settle(backlog, route, route.variants[0], name, claimed, outcome)
+                tell(self.journal, route, route.variants[0], None, claimed, outcome)
             backlog.names.discard(name)
 
 

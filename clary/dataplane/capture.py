@@ -21,11 +21,11 @@ from collections import deque
 from collections.abc import Callable, Mapping
 from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass, field
-from typing import Any, Protocol
+from typing import Protocol
 
+from clary.dataplane.answer_heads import AnswerHead
 from clary.dataplane.capture_records import Lines, Record, object_key
 from clary.dataplane.capture_settings import CaptureSettings
-from clary.dataplane.lanes import AnswerHead
 from clary.dataplane.routes import EndpointRoute
 from clary.model.errors import ApiError
 
@@ -62,6 +62,10 @@ class Journal(Protocol):
     async def close(self) -> None: ...
 
 
+# A time, and how many records are in it: lines, or a record of which the thread makes one.
+Piece = tuple[float, int, bytes | Record]
+
+
 @dataclass(slots=True)
 class _Batch:
     """What waits of one variant, under one configuration."""
@@ -72,16 +76,27 @@ class _Batch:
     since: float
     lines: Lines
     raw: list[Record] = field(default_factory=list[Record])
-    kept: list[tuple[float, bytes | Record]] = field(default_factory=list[Any])
+    pieces: list[Piece] = field(default_factory=list[Piece])
+    count: int = 0  # of the records in all pieces
     size: int = 0
+    made: int = 0  # of the size, what is in pieces
 
     def make_lines(self) -> None:
         """Of all that is raw, but for what is large."""
-        line = self.lines.line
-        for record in self.raw:
-            large = len(record[1] or b"") + len(record[3] or b"") > LINE_BYTES_MAX
-            self.kept.append((record[0], record if large else line(record)))
-        self.raw.clear()
+        raw, line = self.raw, self.lines.line
+        if not raw:
+            return
+        content = self.size - self.made - len(raw) * RECORD_OVERHEAD_BYTES
+        if content <= LINE_BYTES_MAX and len({record[0] // 3600 for record in raw}) == 1:
+            # One piece, since every object that is kept costs the interpreter time.
+            self.pieces.append((raw[0][0], len(raw), b"".join([line(record) for record in raw])))
+        else:
+            for record in raw:
+                large = len(record[1] or b"") + len(record[3] or b"") > LINE_BYTES_MAX
+                self.pieces.append((record[0], 1, record if large else line(record)))
+        self.count += len(raw)
+        self.made = self.size
+        raw.clear()
 
 
 class Captures:
@@ -103,8 +118,9 @@ class Captures:
         self._clock = clock
         self.flush_seconds = flush_seconds
         self._batches: dict[tuple[int, str], _Batch] = {}
-        self._waiting_bytes = 0
-        self._guard = threading.Lock()  # of the two numbers that the thread changes too
+        self._taken_bytes = 0
+        self._done_bytes = 0  # of those, written or given up; changed by the thread alone
+        self._guard = threading.Lock()  # of the numbers that both change
         self._writer = ThreadPoolExecutor(1, thread_name_prefix="capture")
         self.captured = 0
         self.dropped = 0
@@ -129,7 +145,8 @@ class Captures:
         if percentage < 100 and self._chance() * 100 >= percentage:
             return
         size = len(body) + len(answer) + RECORD_OVERHEAD_BYTES
-        if self._store is None or self._waiting_bytes + size > WAITING_BYTES_MAX:
+        waiting = self._taken_bytes - self._done_bytes
+        if self._store is None or waiting + size > WAITING_BYTES_MAX:
             self._lost(route, 1, "waits for the object store, and there is no memory for more")
             return
         key = (id(settings), variant)  # the batch keeps the settings, so that no others get its id
@@ -142,11 +159,10 @@ class Captures:
         told = answer if settings.output else None
         batch.raw.append((now, given, headers, told, head.headers))
         batch.size += size
-        with self._guard:
-            self._waiting_bytes += size
+        self._taken_bytes += size
         if len(batch.raw) >= RECORDS_AT_ONCE or batch.size >= FLUSH_BYTES:
             batch.make_lines()
-            if batch.size >= FLUSH_BYTES or len(batch.kept) >= FLUSH_RECORDS:
+            if batch.size >= FLUSH_BYTES or batch.count >= FLUSH_RECORDS:
                 self._hand_over(key)
 
     async def flush_for_ever(self) -> None:
@@ -185,30 +201,28 @@ class Captures:
     def _write(self, store: Store, batch: _Batch) -> None:
         """Run in the thread: one object for each hour that the records are of."""
         try:
-            hours: dict[int, list[tuple[float, bytes | Record]]] = {}
-            for one in batch.kept:
-                hours.setdefault(int(one[0] // 3600), []).append(one)
-            for records in hours.values():
-                self._put(store, batch, records)
+            hours: dict[int, list[Piece]] = {}
+            for piece in batch.pieces:
+                hours.setdefault(int(piece[0] // 3600), []).append(piece)
+            for pieces in hours.values():
+                self._put(store, batch, pieces)
         finally:
-            with self._guard:
-                self._waiting_bytes -= batch.size
+            self._done_bytes += batch.size
 
-    def _put(
-        self, store: Store, batch: _Batch, records: list[tuple[float, bytes | Record]]
-    ) -> None:
+    def _put(self, store: Store, batch: _Batch, pieces: list[Piece]) -> None:
         settings, route = batch.settings, batch.route
-        place = object_key(settings.prefix, route.name, batch.variant, records[0][0])
+        place = object_key(settings.prefix, route.name, batch.variant, pieces[0][0])
         line = batch.lines.line
+        count = sum(number for _, number, _ in pieces)
         try:
-            content = b"".join([one if isinstance(one, bytes) else line(one) for _, one in records])
+            content = b"".join([one if isinstance(one, bytes) else line(one) for *_, one in pieces])
             store.put(settings.bucket, place, content, "application/json")
         except (ApiError, OSError) as problem:
             where = f"s3://{settings.bucket}/{place}"
-            self._lost(route, len(records), f"could not be written to {where}: {problem}")
+            self._lost(route, count, f"could not be written to {where}: {problem}")
         else:
             with self._guard:
-                self.captured += len(records)
+                self.captured += count
                 lost = self._failing.pop(route.arn, 0)
             if lost:
                 self._notices.append(

@@ -6,11 +6,12 @@ import logging
 import re
 import time
 
+from clary.dataplane.answer_heads import AnswerHead
 from clary.dataplane.answers import CLOSE, error_answer, header_lines, rendered
 from clary.dataplane.invocation import Invocation
 from clary.dataplane.invocations import PASSED_TO_CLIENT, Invocations
-from clary.dataplane.lanes import AnswerHead
-from clary.dataplane.request_ids import unique_id
+from clary.dataplane.request_ids import IdSeries
+from clary.dataplane.routes import SERVING_STATUSES
 from clary.dataplane.shortcuts import Call, Client
 from clary.model.errors import ApiError, InternalFailure
 from clary.wire.http import Request
@@ -28,6 +29,7 @@ class DirectInvocations:
     def __init__(self, invocations: Invocations) -> None:
         self.invocations = invocations
         self._names: dict[str, str] = {}
+        self._ids = IdSeries()
 
     def answer(self, call: Call, data: bytes, peer: str, client: Client) -> bool:
         """Answer a call, now or later; False leaves it to the framework."""
@@ -35,19 +37,21 @@ class DirectInvocations:
         name = self._names.get(head.path) or self._name(head.path)
         if not name or head.method != "POST" or head.query:
             return False
-        if not self.invocations.routes.serves(call.region, name):
+        route = self.invocations.routes.find(call.region, name)
+        if route is None or route.status not in SERVING_STATUSES:
             return False
         started = time.perf_counter()
-        request = Request("POST", head.path, "", head.headers, data[head.body_at :], peer)
+        body = data[head.body_at :]
+        request = Request("POST", head.path, "", head.headers, body, peer, head.shape)
 
         def done(invocation: Invocation, outcome: AnswerHead | ApiError, content: bytes) -> None:
             if isinstance(outcome, ApiError):
                 client.reply(_error(call, outcome))
             else:
-                client.reply(_success(call, invocation, outcome, content))
+                client.reply(_success(call, invocation, outcome, content, self._ids.next()))
 
         try:
-            self.invocations.begin(call.region, name, request, started, done)
+            self.invocations.begin(route, request, started, done)
         except ApiError as problem:
             client.reply(_error(call, problem))
         except Exception:
@@ -67,7 +71,9 @@ class DirectInvocations:
         return name
 
 
-def _success(call: Call, invocation: Invocation, head: AnswerHead, content: bytes) -> bytes:
+def _success(
+    call: Call, invocation: Invocation, head: AnswerHead, content: bytes, request_id: bytes
+) -> bytes:
     # The head of an answer is shared by all that are alike, and so is what the client gets of it.
     passed = head.rendered
     if not passed:
@@ -80,7 +86,7 @@ def _success(call: Call, invocation: Invocation, head: AnswerHead, content: byte
         passed,
         invocation.variant.name.encode(),
         b"" if call.head.keep_alive else CLOSE,
-        unique_id().encode(),
+        request_id,
         len(content),
         content,
     )

@@ -16,10 +16,10 @@ from typing import Any
 
 import orjson
 
+from clary.dataplane.answer_heads import AnswerHead
 from clary.dataplane.invocation import CONTENT_TYPE, Invocation
 from clary.dataplane.invocation_errors import model_error
 from clary.dataplane.invocation_metrics import InvocationMetrics
-from clary.dataplane.lanes import AnswerHead
 from clary.model.errors import ApiError, ThrottlingException
 
 log = logging.getLogger(__name__)

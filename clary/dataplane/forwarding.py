@@ -7,6 +7,7 @@ import contextlib
 import logging
 from pathlib import Path
 
+from clary.dataplane.answer_heads import AnswerHead
 from clary.dataplane.answers import (
     Headers,
     Receive,
@@ -17,7 +18,7 @@ from clary.dataplane.answers import (
     worded,
 )
 from clary.dataplane.bodies import Body, BodyBudget
-from clary.dataplane.lanes import AnswerHead, Lanes
+from clary.dataplane.lanes import Lanes
 from clary.dataplane.shortcuts import Call, Client
 from clary.dataplane.upstream import (
     Answer,

@@ -10,12 +10,7 @@ from clary.wire.http import Request
 
 
 class Authenticates(Protocol):
-    def authenticate(self, request: Request) -> HasPrincipal: ...
-
-
-class HasPrincipal(Protocol):
-    @property
-    def principal(self) -> Principal: ...
+    def principal(self, request: Request) -> Principal: ...
 
 
 class Gate:
@@ -27,6 +22,6 @@ class Gate:
 
     def __call__(self, request: Request, *, action: str, resource: str) -> Principal:
         """The caller; raise what the identity layer raises where he may not."""
-        principal = self._authenticator.authenticate(request).principal
+        principal = self._authenticator.principal(request)
         self._authoriser.authorise(principal, action, resource, status=403)
         return principal

@@ -2,11 +2,14 @@
 
 from __future__ import annotations
 
+import asyncio
 import logging
+import random
 import time
 from collections.abc import Awaitable, Callable, Mapping
 from typing import Protocol
 
+from clary.dataplane.answer_heads import AnswerHead
 from clary.dataplane.invocation_errors import (
     ANSWER_TOO_LARGE,
     CONNECTION_CLOSED,
@@ -14,12 +17,12 @@ from clary.dataplane.invocation_errors import (
     model_error,
     no_capacity,
 )
-from clary.dataplane.lanes import AnswerHead
 from clary.dataplane.routes import ANSWER_BYTES_MAX, EndpointRoute, Instance, Variant
 from clary.dataplane.upstream import (
     AnswerOverdue,
     CannotConnect,
     Headers,
+    NotBegun,
     PoolBusy,
     UpstreamFailure,
 )
@@ -28,6 +31,7 @@ from clary.model.errors import ApiError, InternalFailure, ThrottlingException
 log = logging.getLogger(__name__)
 
 INSTANCES_TRIED_MAX = 2
+AGAIN_SECONDS = (0.02, 0.5)
 CONTENT_TYPE = "content-type"
 
 
@@ -49,6 +53,7 @@ class Invocation:
         "variant",
     )
 
+    server_path = "/invocations"
     container = "primary"  # as errors name it
     whole_only = ""  # why InvokeEndpointWithResponseStream cannot be answered, if so
 
@@ -66,7 +71,7 @@ class Invocation:
         self.variant = variant
         self.headers = headers
         self.body = body
-        self.request = [model_head(headers, len(body)), body]
+        self.request = [model_head(headers, len(body), path=self.server_path), body]
         self.started = started
         self.settled = settled
         self.done = done
@@ -118,8 +123,14 @@ class Invocation:
 
     def failed(self, problem: UpstreamFailure) -> None:
         self.model_seconds += time.perf_counter() - self.sent
-        if isinstance(problem, CannotConnect) and self.tried < INSTANCES_TRIED_MAX:
+        may_try = self.tried < INSTANCES_TRIED_MAX
+        if may_try and isinstance(problem, CannotConnect):
             self.settled.again(self)
+        elif may_try and isinstance(problem, NotBegun):
+            # A process of the server died of one of its requests, perhaps of this one: all at once
+            # again, they would meet it again.
+            pause = random.uniform(*AGAIN_SECONDS)
+            asyncio.get_running_loop().call_later(pause, self.settled.again, self)
         else:
             self.settled.failed(self, failure(self.route, problem, self.container))
 
@@ -134,7 +145,7 @@ class Settled(Protocol):
     def succeeded(self, invocation: Invocation, head: AnswerHead, body: bytes) -> None: ...
     def failed(self, invocation: Invocation, problem: ApiError) -> None: ...
     def again(self, invocation: Invocation) -> None:
-        """Nothing was sent: another instance may be asked."""
+        """Nothing was sent, or nothing came of it: another instance may be asked."""
         ...
 
 

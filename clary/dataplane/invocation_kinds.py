@@ -19,6 +19,7 @@ from clary.dataplane.serial_containers import (
     SerialInvocation,
     refuse_target,
 )
+from clary.dataplane.serial_models import SerialModelInvocation
 from clary.dataplane.serverless import Serverless, ServerlessInvocation
 from clary.dataplane.session_affinity import SESSION_ID, SessionInvocation, Sessions
 from clary.wire.http import Request
@@ -51,6 +52,8 @@ class Kinds:
             refuse_target(route)
         if variant.multi_model is not None:
             return MultiModelInvocation(self.models, *members)
+        if variant.chains_models:
+            return SerialModelInvocation(self.models, self.metrics, *members)
         if TARGET_MODEL in headers:
             refuse_model(route)
         if variant.serverless is not None:

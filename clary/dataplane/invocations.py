@@ -15,6 +15,7 @@ from collections.abc import Callable
 from clary.dataplane import failed_invocations
 from clary.dataplane.adapters import Adapters
 from clary.dataplane.admission import Gatekeeper, admit, as_request, endpoint_name
+from clary.dataplane.answer_heads import AnswerHead
 from clary.dataplane.answers import Headers, Receive, Scope, Send, send_whole
 from clary.dataplane.async_invocations import AsyncInvocations
 from clary.dataplane.bodies import Body, BodyBudget
@@ -40,7 +41,6 @@ from clary.dataplane.invocation_errors import (
 from clary.dataplane.invocation_kinds import Kinds
 from clary.dataplane.invocation_metrics import InvocationMetrics
 from clary.dataplane.invocation_stream import STREAM_SECONDS_MAX, send_stream
-from clary.dataplane.lanes import AnswerHead
 from clary.dataplane.multi_model import Models
 from clary.dataplane.request_ids import unique_id
 from clary.dataplane.routes import SERVING_STATUSES, EndpointRoute, RoutingTable, Variant
@@ -106,12 +106,10 @@ class Invocations:
         self.choose = choose
         self.unheard = Unheard(self, choose)
 
-    def begin(self, region: str, name: str, request: Request, started: float, done: Done) -> None:
+    def begin(self, route: EndpointRoute, request: Request, started: float, done: Done) -> None:
         """Admit and send a small request; raise an ApiError, or tell `done` how it ended."""
-        route = self.routes.find(region, name)
-        resource = route.arn if route is not None else self._arn(region, name)
-        self.gatekeeper(request, action="sagemaker:InvokeEndpoint", resource=resource)
-        self._send(self._serving(route, name, "InvokeEndpoint"), request, started, done)
+        self.gatekeeper(request, action="sagemaker:InvokeEndpoint", resource=route.arn)
+        self._send(self._serving(route, route.name, "InvokeEndpoint"), request, started, done)
 
     async def answer(self, found: Route, scope: Scope, receive: Receive, send: Send) -> None:
         """Answer one call of the runtime API, or raise the ApiError that the client is to see."""

@@ -10,283 +10,25 @@ predicts them together. Any other server gets one request at a time on each lane
 from __future__ import annotations
 
 import asyncio
-import re
 from collections import deque
 from pathlib import Path
-from typing import Protocol, cast
+from typing import cast
 
-import httptools
-
+from clary.dataplane.answer_heads import AnswerHead
+from clary.dataplane.lane import Asker, Lane, Ticket
 from clary.dataplane.upstream import (
     AnswerOverdue,
     CannotConnect,
     ConnectionLost,
-    Headers,
+    NotBegun,
     PoolBusy,
     UpstreamFailure,
 )
 
 SWEEP_SECONDS = 0.1
-JOINED_BYTES_MAX = 64 * 1024  # up to this, one copy costs less than a vector of pieces
-HEAD_BYTES_MAX = 64 * 1024
 HEADS_REMEMBERED_MAX = 1024
 HEAD_REMEMBERED_BYTES_MAX = 2048
-
-_STATUS_LINE = re.compile(rb"HTTP/1\.([01]) ([1-9]\d\d)(?: [^\r\n]*)?")
-_NAME = re.compile(rb"[!#$%&'*+\-.^_`|~0-9A-Za-z]+")
-_DIGITS = re.compile(rb"\d{1,15}")
-
-
-class Asker(Protocol):
-    """Who submitted a request. Exactly one of the two is called, once, on the event loop."""
-
-    def answered(self, head: AnswerHead, body: bytes | None) -> None:
-        """`body` is None where it was longer than is passed on."""
-        ...
-
-    def failed(self, problem: UpstreamFailure) -> None: ...
-
-
-class AnswerHead:
-    """A parsed head. Servers repeat themselves, so heads are remembered by their bytes."""
-
-    __slots__ = ("framed", "headers", "length", "rendered", "reusable", "status")
-
-    def __init__(self, status: int, headers: Headers) -> None:
-        self.status = status
-        self.headers = headers
-        self.length = 0
-        self.framed = False
-        self.reusable = False
-        self.rendered = b""  # what the asker makes of the headers, remembered along with them
-
-    @staticmethod
-    def parse(raw: bytes) -> AnswerHead:
-        lines = raw.split(b"\r\n")
-        found = _STATUS_LINE.fullmatch(lines[0])
-        if found is None:
-            raise ValueError("the status line is malformed")
-        head = AnswerHead(int(found[2]), [])
-        head.framed = head.status in (204, 304) or head.status < 200
-        connection = b""
-        for line in lines[1:]:
-            name, colon, value = line.partition(b":")
-            if not colon or not _NAME.fullmatch(name) or b"\n" in value or b"\r" in value:
-                raise ValueError("a header line is malformed")
-            name, value = name.lower(), value.strip(b" \t")
-            if name == b"content-length":
-                head._announce(value)
-            elif name == b"connection":
-                connection = value.lower()
-            head.headers.append((name, value))
-        if any(name == b"transfer-encoding" for name, _ in head.headers):
-            head.framed = False  # the parser of chunks reads the length, or the end, itself
-        old = found[1] == b"0"
-        head.reusable = b"keep-alive" in connection if old else b"close" not in connection
-        return head
-
-    def _announce(self, value: bytes) -> None:
-        length = int(value) if _DIGITS.fullmatch(value) else -1
-        if length < 0 or (self.length and self.length != length):
-            raise ValueError("the Content-Length is malformed")
-        if self.status not in (204, 304) and self.status >= 200:
-            self.length = length
-        self.framed = True
-
-
-class Ticket:
-    """One request that waits for a lane or for its answer; without an asker it was given up."""
-
-    __slots__ = ("asker", "due", "request", "seconds")
-
-    def __init__(self, asker: Asker, request: list[bytes], seconds: float, due: float) -> None:
-        self.asker: Asker | None = asker
-        self.request = request
-        self.seconds = seconds
-        self.due = due
-
-
-class Lane(asyncio.Protocol):
-    """One connection; its answers come in the order of its requests."""
-
-    def __init__(self, lanes: Lanes) -> None:
-        self.lanes = lanes
-        self.transport: asyncio.Transport
-        self.pending: deque[Ticket] = deque()
-        self.outbox: list[bytes] = []
-        self.closed = False
-        self.idle_since = 0.0
-        self._buffer = bytearray()
-        self._needed = 0  # bytes of the buffer before it is worth another look
-        self._skipping = 0  # bytes still to come of a body that is too large
-        self._pieces: Pieces | None = None
-
-    def put(self, ticket: Ticket, now: float) -> None:
-        ticket.due = now + ticket.seconds
-        self.pending.append(ticket)
-        self.outbox += ticket.request
-        ticket.request = []
-
-    def flush(self) -> None:
-        outbox, self.outbox = self.outbox, []
-        if self.closed or not outbox:
-            return
-        if sum(map(len, outbox)) < JOINED_BYTES_MAX:
-            self.transport.write(b"".join(outbox))
-        else:
-            self.transport.writelines(outbox)
-
-    def drop(self, problem: UpstreamFailure | None = None) -> None:
-        """End the connection; what was asked on it fails."""
-        if not self.closed:
-            self.closed = True
-            self.transport.abort()
-            self.lanes.lost(self, problem or ConnectionLost("the connection was dropped"))
-
-    # asyncio.Protocol
-
-    def connection_made(self, transport: asyncio.BaseTransport) -> None:
-        self.transport = cast(asyncio.Transport, transport)
-
-    def connection_lost(self, exc: Exception | None) -> None:
-        if self.closed:
-            return
-        if self._pieces is not None and self._pieces.ends_with_connection():
-            self._deliver(*self._pieces.taken(), reusable=False)
-            if self.closed:
-                return
-        self.closed = True
-        problem = ConnectionLost("the connection closed before the answer was complete")
-        self.lanes.lost(self, problem)
-
-    def data_received(self, data: bytes) -> None:
-        if self._pieces is not None:
-            self._feed_pieces(data)
-            return
-        if self._skipping:
-            taken = min(self._skipping, len(data))
-            self._skipping -= taken
-            data = data[taken:]
-        if self._buffer:
-            self._buffer += data
-            if len(self._buffer) < self._needed:
-                return
-            data = bytes(self._buffer)
-            self._buffer.clear()
-        try:
-            used = self._cut(data)
-        except ValueError as problem:
-            self.drop(ConnectionLost(f"the answer is not HTTP: {problem}"))
-            return
-        if used < len(data) and not self.closed:
-            self._buffer += data[used:] if used else data
-
-    def _cut(self, data: bytes) -> int:
-        """Deliver every answer that is whole; return how many bytes were used up."""
-        at = 0
-        while at < len(data) and not self.closed:
-            if not self.pending:
-                raise ValueError("the server speaks unasked")
-            end = data.find(b"\r\n\r\n", at)
-            if end < 0:
-                if len(data) - at > HEAD_BYTES_MAX:
-                    raise ValueError("the head of the answer is too long")
-                self._needed = 0
-                return at
-            head = self.lanes.head(data[at:end])
-            start, stop = end + 4, end + 4 + head.length
-            if head.status < 200:
-                at = start
-            elif not head.framed:
-                self._begin_pieces(data[at:])
-                return len(data)
-            elif head.length > self.lanes.body_bytes_max:
-                self._skipping = max(0, stop - len(data))
-                self._deliver(head, None, reusable=head.reusable)
-                at = stop
-            elif stop <= len(data):
-                at = stop
-                self._deliver(head, data[start:stop], reusable=head.reusable)
-            else:
-                self._needed = stop - at
-                return at
-        return min(at, len(data))
-
-    def _begin_pieces(self, data: bytes) -> None:
-        """An answer in chunks, or one that ends with the connection: a real parser reads those."""
-        if self.lanes.depth > 1:
-            raise ValueError("a pipelined answer has no length")
-        self._pieces = Pieces(self.lanes.body_bytes_max)
-        self._feed_pieces(data)
-
-    def _feed_pieces(self, data: bytes) -> None:
-        assert self._pieces is not None
-        try:
-            complete = self._pieces.feed(data)
-        except (httptools.HttpParserError, httptools.HttpParserUpgrade) as problem:
-            self.drop(ConnectionLost(f"the answer is not HTTP: {problem}"))
-            return
-        if self._pieces.too_large:
-            self._deliver(self._pieces.taken()[0], None, reusable=False)
-        elif complete:
-            pieces, self._pieces = self._pieces, None
-            self._deliver(*pieces.taken(), reusable=pieces.reusable)
-
-    def _deliver(self, head: AnswerHead, body: bytes | None, *, reusable: bool) -> None:
-        ticket = self.pending.popleft()
-        asker, ticket.asker = ticket.asker, None
-        if not self.pending:
-            self.idle_since = self.lanes.loop.time()
-        if not reusable:
-            # What was sent behind the server's last answer was not read: it may be sent again.
-            self.drop(CannotConnect("the server closes its connections"))
-        self.lanes.settled(self, asker is not None)
-        if asker is not None:
-            asker.answered(head, body)
-
-
-class Pieces:
-    """Reads one answer whose head does not say how long it is."""
-
-    def __init__(self, bytes_max: int) -> None:
-        self.status = 0
-        self.headers: Headers = []
-        self.reusable = False
-        self.too_large = False
-        self._bytes_max = bytes_max
-        self._body = bytearray()
-        self._complete = False
-        self._framed = False
-        self._parser = httptools.HttpResponseParser(self)
-
-    def feed(self, data: bytes) -> bool:
-        self._parser.feed_data(data)
-        return self._complete
-
-    def ends_with_connection(self) -> bool:
-        return bool(self.status) and not self._framed and not self.too_large
-
-    def taken(self) -> tuple[AnswerHead, bytes]:
-        return AnswerHead(self.status, self.headers), bytes(self._body)
-
-    # httptools callbacks
-
-    def on_header(self, name: bytes, value: bytes) -> None:
-        self.headers.append((name.lower(), value))
-
-    def on_headers_complete(self) -> None:
-        self.status = self._parser.get_status_code()
-        self._framed = any(name == b"transfer-encoding" for name, _ in self.headers)
-
-    def on_body(self, body: bytes) -> None:
-        self._body += body
-        if len(self._body) > self._bytes_max:
-            self.too_large = True
-            self._body.clear()
-
-    def on_message_complete(self) -> None:
-        self._complete = True
-        self.reusable = self._framed and self._parser.should_keep_alive()
+LANES_ALONE_MAX = 64  # to a server whose answers take as long as their pieces do
 
 
 class Lanes:
@@ -366,6 +108,14 @@ class Lanes:
                 self._heads[raw] = head
         return head
 
+    def comes_in_pieces(self) -> None:
+        """An answer in pieces may take its time: from now on nothing is put behind another one."""
+        if self.depth > 1:
+            self.depth = 1
+            self.lanes_max = max(self.lanes_max, LANES_ALONE_MAX)
+            if self._waiting:
+                self._open_more()
+
     def settled(self, lane: Lane, wanted: bool) -> None:
         """A lane delivered an answer: it has room for another request."""
         if wanted:
@@ -384,8 +134,10 @@ class Lanes:
         pending = list(lane.pending)
         lane.pending.clear()
         lane.outbox.clear()
-        for ticket in pending:
-            self._fail(ticket, problem)
+        behind = NotBegun(str(problem)) if type(problem) is ConnectionLost else problem
+        for number, ticket in enumerate(pending):
+            # A server answers in order: it had not come to what stands behind the first.
+            self._fail(ticket, behind if number else problem)
         if self._waiting:
             self._open_more()
 

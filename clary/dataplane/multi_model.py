@@ -12,15 +12,16 @@ from __future__ import annotations
 import asyncio
 import hashlib
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
+from functools import lru_cache
 from pathlib import Path
 from typing import Any
 
+from clary.dataplane.answer_heads import AnswerHead
 from clary.dataplane.async_runs import ObjectStore
-from clary.dataplane.invocation import Invocation, failure, model_head, settling, too_busy
+from clary.dataplane.invocation import Invocation, failure, settling, too_busy
 from clary.dataplane.invocation_errors import model_error, validation_error
 from clary.dataplane.invocation_metrics import InvocationMetrics
-from clary.dataplane.lanes import AnswerHead
 from clary.dataplane.model_shelf import FETCHING_AT_ONCE_MAX, Fetch, ModelShelf, fetch_from
 from clary.dataplane.role_calls import Roles
 from clary.dataplane.routes import EndpointRoute, Instance
@@ -76,23 +77,24 @@ class Models:
 class MultiModelInvocation(Invocation):
     """A request for one model; it waits where the model must be loaded first."""
 
-    __slots__ = ("_task", "models", "name", "repeated", "target")
+    __slots__ = ("_task", "models", "name", "repeated", "server_path", "target")
     whole_only = "it hosts several models, and the operation cannot name one of them"
 
     def __init__(self, models: Models, *members: Any) -> None:
-        super().__init__(*members)
+        route: EndpointRoute = members[0]
+        headers: Mapping[str, str] = members[2]
         self.models = models
-        self.target = self.headers.get(TARGET_MODEL, "").lstrip("/")
+        self.target = headers.get(TARGET_MODEL, "").lstrip("/")
         if not self.target:
             raise validation_error(
-                f"Endpoint {self.route.name} hosts several models: the request must name one in "
+                f"Endpoint {route.name} hosts several models: the request must name one in "
                 "TargetModel."
             )
         if len(self.target) > NAME_CHARACTERS_MAX or not self.target.isprintable():
             raise validation_error("TargetModel is not the name of a model.")
-        self.name = hashlib.sha256(self.target.encode()).hexdigest()[:32]
-        head = model_head(self.headers, len(self.body), path=f"/models/{self.name}/invoke")
-        self.request = [head, self.body]
+        self.name = _hashed(self.target)
+        self.server_path = f"/models/{self.name}/invoke"
+        super().__init__(*members)
         self.repeated = False
         self._task: asyncio.Task[None] | None = None
 
@@ -131,6 +133,8 @@ class MultiModelInvocation(Invocation):
 
     def _instance(self) -> Instance:
         """One that has the model and is not busy; else the one that its name points to."""
+        if len(self.variant.instances) == 1:
+            return self.variant.instances[0]
         instances = [one for one in self.variant.instances if one is not self.instance]
         instances = instances or list(self.variant.instances)
         having = [one for one in instances if self.models.shelf(one).has(self.name)]
@@ -205,6 +209,12 @@ class MultiModelInvocation(Invocation):
         settings = self.variant.multi_model
         if settings is not None and not settings.cached and not shelf.is_asked(self.name):
             self._task = asyncio.get_running_loop().create_task(shelf.remove(self.name))
+
+
+@lru_cache(4096)
+def _hashed(target: str) -> str:
+    """The name under which servers know a model."""
+    return hashlib.sha256(target.encode()).hexdigest()[:32]
 
 
 def refuse_model(route: EndpointRoute) -> None:

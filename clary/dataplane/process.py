@@ -140,6 +140,7 @@ def runtime(
         store=store,
         roles=roles,
         topics=Topics(calls) if calls is not None else None,
+        journal=journal,
     )
     models, serverless = Models(store, roles, metrics), Serverless(routes, control, metrics)
     gauges = Gauges(routes, metrics, models, serverless)

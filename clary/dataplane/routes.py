@@ -35,6 +35,18 @@ SERVING_STATUSES = frozenset(
 
 
 @dataclass(frozen=True, slots=True)
+class MultiModelSettings:
+    """Of a variant with many models: the S3 prefix that TargetModel is relative to."""
+
+    prefix: str
+    cached: bool = True  # whether a model stays in memory after it was asked
+
+    @staticmethod
+    def parse(entry: dict[str, Any] | None) -> MultiModelSettings | None:
+        return MultiModelSettings(entry["prefix"], bool(entry["cached"])) if entry else None
+
+
+@dataclass(frozen=True, slots=True)
 class Instance:
     """One model server: `lanes` carry whole exchanges, `pool` those that are streamed."""
 
@@ -46,6 +58,7 @@ class Instance:
     containers: tuple[tuple[str, Instance], ...] = ()
     models: Path | None = None  # where the models of a multi-model instance are put
     log_id: str = ""  # as the stream of its log names it
+    multi_model: MultiModelSettings | None = None  # of one of several containers
 
     @property
     def outstanding(self) -> int:
@@ -65,18 +78,6 @@ class Instance:
         self.pool.close()
         for _, one in self.containers:
             one.close()
-
-
-@dataclass(frozen=True, slots=True)
-class MultiModelSettings:
-    """Of a variant with many models: the S3 prefix that TargetModel is relative to."""
-
-    prefix: str
-    cached: bool = True  # whether a model stays in memory after it was asked
-
-    @staticmethod
-    def parse(entry: dict[str, Any] | None) -> MultiModelSettings | None:
-        return MultiModelSettings(entry["prefix"], bool(entry["cached"])) if entry else None
 
 
 @dataclass(frozen=True, slots=True)
@@ -105,6 +106,7 @@ class Variant:
     multi_model: MultiModelSettings | None = None
     serverless: ServerlessSettings | None = None
     adapter: AdapterSettings | None = None  # of an adapter component, on the base's instances
+    chains_models: bool = False  # whether a container of its pipeline hosts several models
 
     @property
     def is_able(self) -> bool:
@@ -161,11 +163,6 @@ class RoutingTable:
     def find(self, region: str, name: str) -> EndpointRoute | None:
         self._look()
         return self._routes.get((region, name.lower()))
-
-    def serves(self, region: str, name: str) -> bool:
-        """Whether the endpoint is in service, as far as is known here."""
-        route = self.find(region, name)
-        return route is not None and route.status in SERVING_STATUSES
 
     def every(self) -> list[EndpointRoute]:
         self._look()
@@ -268,6 +265,11 @@ class RoutingTable:
             multi_model=MultiModelSettings.parse(entry.get("multi_model")),
             serverless=ServerlessSettings.parse(entry.get("serverless")),
             adapter=AdapterSettings.parse(entry.get("adapter")),
+            chains_models=any(
+                "multi_model" in container
+                for instance in entry.get("instances", [])[:1]
+                for container in instance.get("containers", [])
+            ),
         )
 
     def _instance(self, entry: dict[str, Any], workers: int) -> Instance:
@@ -298,7 +300,11 @@ class RoutingTable:
 
 def _container(entry: dict[str, Any]) -> Instance:
     workers = int(entry.get("pipelined_workers") or 0)
-    return model_server(entry["name"], Path(entry["socket"]), workers)
+    server = model_server(entry["name"], Path(entry["socket"]), workers)
+    if "multi_model" not in entry:
+        return server
+    settings = MultiModelSettings.parse(entry["multi_model"])
+    return replace(server, multi_model=settings, models=Path(entry["models"]))
 
 
 def model_server(name: str, socket: Path, workers: int) -> Instance:

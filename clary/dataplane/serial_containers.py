@@ -10,6 +10,7 @@ import time
 from collections.abc import Callable, Mapping
 from typing import Any
 
+from clary.dataplane.answer_heads import AnswerHead
 from clary.dataplane.invocation import (
     CONTENT_TYPE,
     Invocation,
@@ -19,9 +20,9 @@ from clary.dataplane.invocation import (
 )
 from clary.dataplane.invocation_errors import validation_error
 from clary.dataplane.invocation_metrics import Dimensions, InvocationMetrics
-from clary.dataplane.lanes import AnswerHead
 from clary.dataplane.routes import EndpointRoute, Instance
-from clary.dataplane.upstream import CannotConnect, Headers, PoolBusy, UpstreamFailure
+from clary.dataplane.upstream import Headers, PoolBusy, UpstreamFailure
+from clary.model.errors import ApiError
 
 TARGET_CONTAINER = "x-amzn-sagemaker-target-container-hostname"
 ACCEPT = "accept"
@@ -44,6 +45,13 @@ class SerialInvocation(Invocation):
         self.container, first = super().choose(choose).containers[0]
         return first
 
+    def submit(self, server: Instance) -> None:
+        """Ask one container; raise an ApiError where too many wait for it."""
+        try:
+            server.lanes.submit(self, self.request, self.variant.timeout_seconds)
+        except PoolBusy as problem:
+            raise too_busy(self.route) from problem
+
     def answered(self, head: AnswerHead, body: bytes | None) -> None:
         assert self.instance is not None
         containers = self.instance.containers
@@ -58,7 +66,7 @@ class SerialInvocation(Invocation):
 
     def failed(self, problem: UpstreamFailure) -> None:
         # Once a container has answered, only the rest of the chain could be repeated.
-        if self.at == 0 or not isinstance(problem, CannotConnect):
+        if self.at == 0:
             super().failed(problem)
             return
         self.model_seconds += time.perf_counter() - self.sent
@@ -75,14 +83,19 @@ class SerialInvocation(Invocation):
         self.request = [self._head(headers, len(body), last=last), body]
         self.sent = time.perf_counter()
         try:
-            container.lanes.submit(self, self.request, self.variant.timeout_seconds)
-        except PoolBusy:
-            self.settled.failed(self, too_busy(self.route))
+            self.submit(container)
+        except ApiError as problem:
+            self.settled.failed(self, problem)
 
-    @staticmethod
-    def _head(headers: Mapping[str, str], length: int, *, last: bool) -> bytes:
+    def _head(self, headers: Mapping[str, str], length: int, *, last: bool) -> bytes:
         """What the client accepts is a matter of the last container."""
-        return model_head(headers if last else {**headers, ACCEPT: "*/*"}, length)
+        given = headers if last else {**headers, ACCEPT: "*/*"}
+        return model_head(given, length, path=self.path)
+
+    @property
+    def path(self) -> str:
+        """What the container is asked that the request goes to now."""
+        return "/invocations"
 
 
 class DirectInvocation(Invocation):

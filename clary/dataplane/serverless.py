@@ -13,10 +13,10 @@ import time
 from collections.abc import Callable
 from typing import Any, Protocol
 
+from clary.dataplane.answer_heads import AnswerHead
 from clary.dataplane.invocation import INSTANCES_TRIED_MAX, Invocation, failure, settling
 from clary.dataplane.invocation_errors import validation_error
 from clary.dataplane.invocation_metrics import InvocationMetrics
-from clary.dataplane.lanes import AnswerHead
 from clary.dataplane.routes import Instance, RoutingTable, Variant
 from clary.dataplane.upstream import CannotConnect, PoolBusy, UpstreamFailure
 from clary.model.errors import ApiError, ThrottlingException

@@ -5,8 +5,8 @@ from __future__ import annotations
 import logging
 from collections.abc import Callable
 
+from clary.dataplane.answer_heads import AnswerHead
 from clary.dataplane.invocation import Invocation, Settled
-from clary.dataplane.lanes import AnswerHead
 from clary.dataplane.routes import EndpointRoute, Variant
 from clary.model.errors import ApiError
 

@@ -60,17 +60,29 @@ class Shortcuts:
         head = self._heads.parse(data)
         if head is None or head.size - head.body_at > BODY_BYTES_MAX:
             return None
+        shape = head.shape
+        if shape is None:
+            way = self._way(head)
+        else:
+            way = shape.notes.get(self)
+            if way is None:
+                way = shape.notes[self] = self._way(head)
+        answer = way[1]
+        return Call(head, way[0], answer) if answer is not None else None
+
+    def _way(self, head: Head) -> tuple[str, Shortcut | None]:
+        """The region of a request and who answers it, which its shape tells as well as it does."""
         scope = scope_of(_credential(head.headers.get("authorization", "")))
         # Clary's own routes are told by their path, whatever the request is signed for.
         if scope is None or head.path.startswith("/_clary/"):
-            return None
+            return "", None
         if scope.service in OBJECT_SERVICES:
             answer = self._objects
         elif scope.service == "sagemaker" and head.path.startswith("/endpoints/"):
             answer = self._invocations
         else:
             answer = self._control
-        return Call(head, scope.region, answer) if answer is not None else None
+        return scope.region, answer
 
 
 def _credential(authorization: str) -> str:

@@ -36,6 +36,10 @@ class ConnectionLost(UpstreamFailure):
     """The connection broke after the request was sent: its effect is unknown."""
 
 
+class NotBegun(ConnectionLost):
+    """The connection broke while an earlier request on it was being answered: this one may be sent again."""
+
+
 class AnswerOverdue(UpstreamFailure):
     """The server did not answer in time."""
 

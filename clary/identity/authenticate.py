@@ -113,6 +113,14 @@ class Authenticator:
         signer = _chunk_signer(signature.payload, key, scope, signature.time, signature.signature)
         return Caller(principal, scope, signature.payload, signer, style)
 
+    def principal(self, request: Request) -> Principal:
+        """Who sends a request whose body is there, for those who need to know nothing else of it."""
+        if not self._records_use:
+            known = self._known.recognise(request, self._clock(), check_body=True)
+            if known is not None:
+                return known.principal
+        return self.authenticate(request).principal
+
     def _recognised(
         self, known: KnownCaller, request: Request, now: float, style: Style | None
     ) -> Caller:

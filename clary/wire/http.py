@@ -5,6 +5,8 @@ from __future__ import annotations
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 
+from clary.wire.head_shapes import Shape
+
 
 @dataclass(slots=True)
 class Request:
@@ -16,6 +18,8 @@ class Request:
     headers: Mapping[str, str]  # lower-case names; repeated ones joined by ","
     body: bytes = b""
     peer: str = "127.0.0.1"
+    # What it shares with others, where all but the body is as it was received.
+    shape: Shape | None = field(default=None, compare=False, repr=False)
 
 
 @dataclass(slots=True)

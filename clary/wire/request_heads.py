@@ -9,6 +9,8 @@ from __future__ import annotations
 
 import re
 
+from clary.wire.head_shapes import CHANGING, Shape, Shapes
+
 HEAD_BYTES_MAX = 16 * 1024
 REMEMBERED_MAX = 1024
 LINE_REMEMBERED_MAX = 2048
@@ -40,7 +42,7 @@ _LEFT_TO_OTHERS = frozenset(("transfer-encoding", "expect", "upgrade", "proxy-co
 class Head:
     """A request line and its headers; `size` counts the head and the body behind it."""
 
-    __slots__ = ("body_at", "headers", "keep_alive", "method", "path", "query", "size")
+    __slots__ = ("body_at", "headers", "keep_alive", "method", "path", "query", "shape", "size")
 
     def __init__(
         self,
@@ -48,7 +50,9 @@ class Head:
         headers: dict[str, str],
         body_at: int,
         length: int,
+        shape: Shape | None = None,
     ) -> None:
+        self.shape = shape
         self.method, self.path, self.query = target
         self.headers = headers  # lower-case names
         self.body_at = body_at
@@ -62,12 +66,26 @@ class RequestHeads:
     def __init__(self) -> None:
         self._targets: dict[str, tuple[str, str, str]] = {}
         self._lines: dict[str, tuple[str, str]] = {}
+        self._shapes = Shapes()
 
     def parse(self, data: bytes) -> Head | None:
         """The head that `data` begins with; the body behind it may not be complete."""
-        end = data.find(b"\r\n\r\n", 0, HEAD_BYTES_MAX)
-        if end < 0:
+        found = self._shapes.again(data)
+        if found is None:
+            end = data.find(b"\r\n\r\n", 0, HEAD_BYTES_MAX)
+            if end < 0:
+                return None
+            found = self._shapes.find(data, end)
+            if found is None:
+                return self._parse(data, end)
+        shape, headers = found
+        length = headers["content-length"]
+        if not length.isdigit():
             return None
+        return Head(shape.target, headers, shape.body_at, int(length), shape)
+
+    def _parse(self, data: bytes, end: int) -> Head | None:
+        """A head of no known shape, which ends at `end`."""
         # One byte is found much faster than two: every line keeps its carriage return.
         lines = data[: end + 1].decode("latin-1").split("\n")
         target = self._targets.get(lines[0]) or self._target(lines[0])
@@ -75,14 +93,22 @@ class RequestHeads:
             return None
         headers: dict[str, str] = {}
         known = self._lines
+        again = target[0] == "POST"  # whether the like of it was seen before
         for line in lines[1:]:
-            pair = known.get(line) or self._header(line)
-            if pair is None or pair[0] in headers:
+            pair = known.get(line)
+            if pair is None:
+                pair = self._header(line)
+                if pair is None:
+                    return None
+                again = again and pair[0] in CHANGING
+            if pair[0] in headers:
                 return None
             headers[pair[0]] = pair[1]
         length = headers.get("content-length") or ("0" if target[0] in _BODILESS else "")
         if not length.isascii() or not length.isdigit() or len(length) > 15:
             return None
+        if again:
+            self._shapes.learn(lines, target, headers)
         return Head(target, headers, end + 4, int(length))
 
     def _target(self, line: str) -> tuple[str, str, str] | None:

@@ -127,6 +127,43 @@ def published(control):
     return told
 
 
+def written(control):
+    """What the log of the endpoint was told: the messages by group and stream."""
+    found = {}
+    for seen in control.seen:
+        if seen.header("x-amz-target") == "Logs_20140328.PutLogEvents":
+            asked = json.loads(seen.body)
+            key = asked["logGroupName"], asked["logStreamName"]
+            found.setdefault(key, []).extend(event["message"] for event in asked["logEvents"])
+    return found
+
+
+def test_the_log_of_the_endpoint_tells_each_end_by_inference_id_and_request_id(
+    start_door, control, store, roles, add_endpoint, invoke, wait_until
+):
+    add_endpoint(
+        lambda seen: (500, {}, b"no such\ncolumn") if seen.body == b"bad" else double(seen)
+    )
+    with start_door(store=store, roles=roles) as door:
+        bad = invoke(door, Body=b"bad", InferenceId="n-1")
+        missing = invoke(door, InputLocation="s3://work/in/none", InferenceId="n-2")
+        good = invoke(door, Body=b"ok", InferenceId="n-3")
+        wait_until(lambda: sum(map(len, written(control).values())) == 3)
+    lines = {}
+    for (group, stream), messages in written(control).items():
+        assert (group, stream) == ("/aws/sagemaker/Endpoints/later", "main/i-0/data-log")
+        lines |= {message.split("] [")[1][:3]: message for message in messages}
+    numbers = [one["ResponseMetadata"]["RequestId"] for one in (bad, missing, good)]
+    assert all(
+        lines[name].endswith(f" RequestId: {number}")
+        for name, number in zip(("n-1", "n-2", "n-3"), numbers, strict=True)
+    )
+    assert 'Received server error (500) from primary with message "no such column".' in lines["n-1"]
+    assert bad["FailureLocation"] in lines["n-1"]
+    assert "Could not download s3://work/in/none: NoSuchKey" in lines["n-2"]
+    assert "Inference request succeeded. ModelLatency: " in lines["n-3"]
+
+
 def test_a_request_becomes_an_object_at_the_announced_place(
     start_door, control, store, roles, add_endpoint, invoke, wait_until
 ):

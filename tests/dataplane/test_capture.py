@@ -13,10 +13,10 @@ import pytest
 from botocore.config import Config
 
 from clary.dataplane import capture
+from clary.dataplane.answer_heads import AnswerHead
 from clary.dataplane.capture import Captures
 from clary.dataplane.capture_records import Lines, object_key
 from clary.dataplane.capture_settings import CaptureSettings
-from clary.dataplane.lanes import AnswerHead
 from clary.dataplane.routes import EndpointRoute
 from clary.store.objects import Objects
 
@@ -123,6 +123,28 @@ def test_a_line_is_exactly_sagemakers():
         },
         "eventVersion": "0",
     }
+
+
+def test_what_a_line_tells_does_not_depend_on_the_lines_before_it():
+    lines = Lines(settings())
+    odd = record(**{"x-amzn-sagemaker-inference-id": "id-7"})
+    for number in range(3):
+        moment, body, headers, answer, told = record(body=b'"\\%d"' % number)
+        told = [*told, (b"x-amzn-sagemaker-custom-attributes", b"trace=%d" % number)]
+        found = json.loads(lines.line((moment + number, body, headers, answer, told)))
+        assert found["captureData"]["endpointInput"]["data"] == f'"\\{number}"'
+        assert found["captureData"]["endpointOutput"]["data"] == "0.0254"
+        event = found["eventMetadata"]
+        assert list(event) == ["eventId", "customAttributes", "inferenceTime"]
+        assert event["customAttributes"] == [f"trace={number}"]
+        assert event["inferenceTime"] == f"2022-02-14T17:25:{49 + number}Z"
+        assert "inferenceId" in json.loads(lines.line(odd))["eventMetadata"]
+
+
+def test_each_line_has_a_number_of_its_own():
+    lines = Lines(settings())
+    numbers = {json.loads(lines.line(record()))["eventMetadata"]["eventId"] for _ in range(50)}
+    assert len(numbers) == 50
 
 
 @pytest.mark.parametrize(

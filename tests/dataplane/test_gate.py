@@ -19,7 +19,9 @@ from clary.model.errors import ApiError
 from clary.settings import Settings
 from clary.store.database import Store
 from clary.store.rows import Row
+from clary.wire.head_shapes import LEARNT_ONE_IN
 from clary.wire.http import Request
+from clary.wire.request_heads import RequestHeads
 from clary.wire.sigv4 import parse_signature, sign
 
 ACCOUNT = "123456789012"
@@ -102,6 +104,43 @@ def test_a_later_second_and_another_payload_are_verified_anew(house):
     house.now += 61
     assert house.enter(house.request(b"other")).name == "admin"
     assert house.whole_checks == 1
+
+
+def test_requests_of_a_known_shape_are_let_in_by_their_signature_alone(house):
+    """A shape spares spelling the request, and nothing of the check."""
+    options = house.user("ann", allow())
+    heads = RequestHeads()
+    kind = {"content-type": "text/csv; odd=50%s of %d"}
+
+    def sent(body=b"1,2", forge=lambda data: data):
+        request = house.request(body, **options, **kind)
+        lines = "".join(f"{name}: {value}\r\n" for name, value in request.headers.items())
+        text = f"POST {request.path} HTTP/1.1\r\n{lines}content-length: {len(body)}\r\n\r\n"
+        head = heads.parse(forge(text.encode()))
+        assert head is not None
+        return Request("POST", head.path, "", head.headers, body, shape=head.shape)
+
+    for number in range(3 * LEARNT_ONE_IN):
+        assert house.enter(sent(b"%d,%d" % (number % 10, number % 7))).name == "ann"
+    signed = sent()
+    assert signed.shape is not None and signed.shape.notes
+    assert house.whole_checks == 1
+    assert house.refused(replace(signed, body=b"3,4")) == "InvalidSignatureException"
+    digit = b"0" if signed.headers["authorization"][-1] != "0" else b"1"
+    at = len(signed.headers["authorization"])
+    forged = sent(
+        forge=lambda data: data.replace(
+            data[data.index(b"AWS4") :][:at], data[data.index(b"AWS4") :][: at - 1] + digit
+        )
+    )
+    assert forged.shape is not None
+    assert house.refused(forged) == "InvalidSignatureException"
+
+    house.now += 16 * 60
+    assert house.refused(signed) == "InvalidSignatureException"
+    row = house.store.rows.get("iam:User", "ann", account=ACCOUNT)
+    house.store.rows.delete(row)
+    assert house.refused(sent()) != ""
 
 
 @pytest.mark.parametrize(

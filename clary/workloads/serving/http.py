@@ -1,206 +1,22 @@
-"""HTTP/1.1 for the model server: a strict parser and a connection with keep-alive and pipelining.
-
-Clients on a kept-alive connection send the same head again and again, so heads are remembered
-by their bytes: a known head costs one dictionary look-up, less than a callback into any parser.
-Whatever is not plain HTTP/1.1 is refused and the connection closed: a request must never be
-understood in two ways.
-"""
+"""The connections of the model server: HTTP/1.1 with keep-alive and pipelining."""
 
 from __future__ import annotations
 
 import asyncio
-import re
 import time
 from collections import deque
-from collections.abc import Callable, Mapping
+from collections.abc import Callable
 from dataclasses import dataclass
-from http import HTTPStatus
-from types import MappingProxyType
 from typing import Any
 
+from clary.workloads.serving.chunks import Chunks
+from clary.workloads.serving.heads import BadRequest, Head, Heads
+from clary.workloads.serving.responses import Responses
 from clary.workloads.serving.streams import Stream
 
 HEAD_MAX = 1 << 16
-HEADERS_MAX = 128
-REMEMBERED_HEADS_MAX = 4096
-REMEMBERED_HEAD_BYTES_MAX = 4096
 PIPELINED_MAX = 128
-CHUNK_LINE_MAX = 256
-
-_TOKEN = re.compile(rb"[!#$%&'*+\-.^_`|~0-9A-Za-z]+")
-_TARGET = re.compile(rb"[\x21-\x7e]+")
-_DIGITS = re.compile(rb"[0-9]{1,18}")
-_HEX = re.compile(rb"[0-9A-Fa-f]{1,15}")
-_CONTROL = re.compile(rb"[\x00-\x08\x0a-\x1f\x7f]")
-
-
-class BadRequest(Exception):
-    """Bytes that are not a request this server answers; the connection ends after the answer."""
-
-    def __init__(self, status: int, reason: str) -> None:
-        super().__init__(reason)
-        self.status = status
-        self.reason = reason
-
-
-@dataclass(frozen=True)
-class Head:
-    """The request line and the headers of one request."""
-
-    method: str
-    path: str
-    query: str
-    headers: Mapping[str, str]
-    length: int
-    chunked: bool
-    keep_alive: bool
-    expects_continue: bool
-    may_chunk: bool  # HTTP/1.0 clients know no chunks
-
-
-class Heads:
-    """Parses heads and remembers the short ones."""
-
-    def __init__(self) -> None:
-        self._known: dict[bytes, Head] = {}
-
-    def parse(self, raw: bytes) -> Head:
-        """Return the head; `BadRequest` where it is not plain HTTP/1.1 or 1.0."""
-        head = self._known.get(raw)
-        if head is None:
-            head = parse_head(raw)
-            if len(raw) <= REMEMBERED_HEAD_BYTES_MAX:
-                if len(self._known) >= REMEMBERED_HEADS_MAX:
-                    self._known.clear()
-                self._known[raw] = head
-        return head
-
-
-def parse_head(raw: bytes) -> Head:
-    """Parse a head without its closing blank line."""
-    lines = raw.split(b"\r\n")
-    words = lines[0].split(b" ")
-    if len(words) != 3 or not _TOKEN.fullmatch(words[0]) or not _TARGET.fullmatch(words[1]):
-        raise BadRequest(400, "The request line is malformed.")
-    if words[2] not in (b"HTTP/1.1", b"HTTP/1.0"):
-        raise BadRequest(505, "Only HTTP/1.1 and HTTP/1.0 are spoken here.")
-    if len(lines) - 1 > HEADERS_MAX:
-        raise BadRequest(431, f"A request has at most {HEADERS_MAX} headers.")
-    headers: dict[str, str] = {}
-    for line in lines[1:]:
-        name, colon, value = line.partition(b":")
-        if not colon or not _TOKEN.fullmatch(name) or _CONTROL.search(value):
-            raise BadRequest(400, "A header line is malformed.")
-        key = name.decode("ascii").lower()
-        text = value.strip(b" \t").decode("latin-1")
-        if key in headers:
-            if key in ("content-length", "transfer-encoding", "host"):
-                raise BadRequest(400, f"The header {key} is given twice.")
-            text = headers[key] + ", " + text
-        headers[key] = text
-    return _head(words, headers)
-
-
-def _head(words: list[bytes], headers: dict[str, str]) -> Head:
-    coding = headers.get("transfer-encoding")
-    size = headers.get("content-length")
-    if coding is not None and (coding.lower() != "chunked" or size is not None):
-        raise BadRequest(400, "Transfer-Encoding must be chunked, without a Content-Length.")
-    if size is not None and not _DIGITS.fullmatch(size.encode("latin-1")):
-        raise BadRequest(400, "The Content-Length is not a number.")
-    connection = headers.get("connection", "").lower()
-    old = words[2] == b"HTTP/1.0"
-    path, _, query = words[1].decode("ascii").partition("?")
-    return Head(
-        method=words[0].decode("ascii"),
-        path=path,
-        query=query,
-        headers=MappingProxyType(headers),
-        length=int(size or 0),
-        chunked=coding is not None,
-        keep_alive="keep-alive" in connection if old else "close" not in connection,
-        expects_continue=headers.get("expect", "").lower() == "100-continue",
-        may_chunk=not old,
-    )
-
-
-class Chunks:
-    """Takes the chunked body of one request out of a buffer, piece by piece."""
-
-    def __init__(self, limit: int) -> None:
-        self._limit = limit
-        self._parts: list[bytes] = []
-        self._size = 0
-        self._trailer = False
-
-    def feed(self, buffer: bytearray) -> bytes | None:
-        """Consume what is complete; return the body once its last chunk is in."""
-        while True:
-            line_end = buffer.find(b"\r\n", 0, CHUNK_LINE_MAX)
-            if line_end < 0:
-                if len(buffer) >= CHUNK_LINE_MAX:
-                    raise BadRequest(400, "A chunk's size line is too long.")
-                return None
-            if self._trailer:
-                del buffer[: line_end + 2]
-                if not line_end:
-                    return b"".join(self._parts)
-                continue
-            word = bytes(buffer[:line_end]).partition(b";")[0].strip()
-            if not _HEX.fullmatch(word):
-                raise BadRequest(400, "A chunk's size is not a number.")
-            size = int(word, 16)
-            if self._size + size > self._limit:
-                raise BadRequest(413, f"A request body has at most {self._limit} bytes.")
-            if not size:
-                self._trailer = True
-                del buffer[: line_end + 2]
-                continue
-            end = line_end + 2 + size
-            if len(buffer) < end + 2:
-                return None
-            if buffer[end : end + 2] != b"\r\n":
-                raise BadRequest(400, "A chunk does not end where its size says.")
-            self._parts.append(bytes(buffer[line_end + 2 : end]))
-            self._size += size
-            del buffer[: end + 2]
-
-
-class Responses:
-    """Builds responses; the start of each is the same but for its length, and remembered."""
-
-    def __init__(self) -> None:
-        self._starts: dict[tuple[int, str, bool], bytes] = {}
-
-    def build(self, status: int, content_type: str, body: bytes, *, keep_alive: bool) -> bytes:
-        """Return the bytes of one response."""
-        key = (status, content_type, keep_alive)
-        start = self._starts.get(key)
-        if start is None:
-            start = _response_start(status, content_type, keep_alive=keep_alive)
-            if len(self._starts) >= 256:
-                self._starts.clear()
-            self._starts[key] = start
-        return b"%bContent-Length: %d\r\n\r\n%b" % (start, len(body), body)
-
-    def begin(self, status: int, content_type: str, *, chunked: bool, keep_alive: bool) -> bytes:
-        """Return the head of a response whose length nobody knows yet."""
-        start = _response_start(status, content_type, keep_alive=keep_alive)
-        return start + (b"Transfer-Encoding: chunked\r\n\r\n" if chunked else b"\r\n")
-
-
-def _response_start(status: int, content_type: str, *, keep_alive: bool) -> bytes:
-    try:
-        phrase = HTTPStatus(status).phrase
-    except ValueError:
-        phrase = "Status"
-    kind = re.sub(r"[^\x20-\x7e]", "", content_type)
-    lines = [f"HTTP/1.1 {status} {phrase}"]
-    if kind:
-        lines.append(f"Content-Type: {kind}")
-    if not keep_alive:
-        lines.append("Connection: close")
-    return ("\r\n".join(lines) + "\r\n").encode("ascii")
+HELD_SECONDS_MAX = 0.001  # that an answer waits for others of its turn; one fold takes less
 
 
 class Exchange:
@@ -293,7 +109,7 @@ class Connection(asyncio.Protocol):
         self._chunks: Chunks | None = None
         self._pending: deque[Exchange] = deque()
         self._ready: list[bytes] = []
-        self._held = False  # whether what is ready waits for the end of the turn
+        self._held = 0.0  # since when what is ready waits for the end of the turn
         self._reading = True
         self._writable = True
         self._half_closed = False
@@ -383,7 +199,8 @@ class Connection(asyncio.Protocol):
         """Write every response whose turn has come.
 
         Requests that were predicted together are answered one after another: while more answers
-        are due on this connection, they wait for the end of the turn and leave in one piece.
+        are due on this connection, they wait for the end of the turn and leave in one piece. In a
+        turn of many predictions, of as many models, who waits for the first ones need not wait on.
         """
         pending, ready = self._pending, self._ready
         while pending:
@@ -406,9 +223,8 @@ class Connection(asyncio.Protocol):
             if not exchange.keep_alive:
                 self.closing = True
         if pending:
-            if ready and not self._held:
-                self._held = True
-                self.site.call_soon(self._write_ready)
+            if ready:
+                self._hold()
         else:
             self._write_ready()
             if self.closing or self._half_closed:
@@ -417,8 +233,17 @@ class Connection(asyncio.Protocol):
         if not self._reading:
             self._throttle()
 
+    def _hold(self) -> None:
+        now = time.perf_counter()
+        if not self._held:
+            self._held = now
+            self.site.call_soon(self._write_ready)
+        elif now - self._held > HELD_SECONDS_MAX:
+            self._write_ready()
+            self._held = now
+
     def _write_ready(self) -> None:
-        self._held = False
+        self._held = 0.0
         ready = self._ready
         if ready and not self._transport.is_closing():
             self._transport.write(ready[0] if len(ready) == 1 else b"".join(ready))

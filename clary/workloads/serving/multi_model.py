@@ -24,7 +24,8 @@ from urllib.parse import parse_qs, unquote
 from clary.workloads.serving import memory
 from clary.workloads.serving.batching import Queue, Ticket, is_out_of_memory
 from clary.workloads.serving.handlers import Answer, Handler
-from clary.workloads.serving.http import Exchange, Head
+from clary.workloads.serving.heads import Head
+from clary.workloads.serving.http import Exchange
 from clary.workloads.serving.service import Limits, accepted
 from clary.workloads.serving.streams import FOREIGN
 from clary.workloads.serving.worker import ModelThreads

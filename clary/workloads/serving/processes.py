@@ -17,6 +17,10 @@ log = logging.getLogger("clary.serving")
 
 DEATHS_MAX = 5
 DEATHS_SECONDS = 60.0
+# Whoever lived longer did serve, and was killed by a request: that must not end the service of others.
+YOUNG_SECONDS = 1.0
+# A process that ends so cannot serve at all, and neither could another.
+CANNOT_SERVE = 78
 
 
 STOPS = (signal.SIGTERM, signal.SIGINT)
@@ -24,7 +28,7 @@ STOPS = (signal.SIGTERM, signal.SIGINT)
 
 def supervise(serve: Callable[[], int], workers: int, grace_seconds: float) -> int:
     """Keep `workers` forks of `serve` alive until SIGTERM; give up if they keep dying."""
-    children: set[int] = set()
+    children: dict[int, float] = {}  # when each was made
     deaths: deque[float] = deque(maxlen=DEATHS_MAX)
     # Blocked signals are waited for in one place. A handler that raises would be lost wherever
     # the interpreter swallows exceptions, and one that only notes could come just before a wait.
@@ -32,13 +36,17 @@ def supervise(serve: Callable[[], int], workers: int, grace_seconds: float) -> i
     try:
         while True:
             while len(children) < workers:
-                children.add(_fork(serve, before))
+                children[_fork(serve, before)] = time.monotonic()
             if signal.sigwait((*STOPS, signal.SIGCHLD)) in STOPS:
                 _end(children, grace_seconds)
                 return 0
-            for status in _buried(children):
+            for status, lived in _buried(children):
                 log.error("A serving process ended with status %d.", status)
-                deaths.append(time.monotonic())
+                if status == CANNOT_SERVE:
+                    _end(children, grace_seconds)
+                    return 1
+                if lived < YOUNG_SECONDS:
+                    deaths.append(time.monotonic())
             if len(deaths) == DEATHS_MAX and deaths[-1] - deaths[0] < DEATHS_SECONDS:
                 log.error("Serving processes keep dying: giving up.")
                 _end(children, grace_seconds)
@@ -47,17 +55,17 @@ def supervise(serve: Callable[[], int], workers: int, grace_seconds: float) -> i
         signal.pthread_sigmask(signal.SIG_SETMASK, before)
 
 
-def _buried(children: set[int]) -> list[int]:
-    """Take the dead out of `children`; return how those ended that did not ask for it."""
+def _buried(children: dict[int, float]) -> list[tuple[int, float]]:
+    """Take the dead out of `children`; return how those ended that did not ask for it, and how old."""
     found = []
     # Several that end at once may be told of by a single signal. Processes that a model's code
     # has started are not waited for here: it may do so itself.
     for child in list(children):
         pid, status = os.waitpid(child, os.WNOHANG)
         if pid:
-            children.discard(pid)
+            lived = time.monotonic() - children.pop(pid)
             if _code(status) != REPLACE_ME:
-                found.append(_code(status))
+                found.append((_code(status), lived))
     return found
 
 
@@ -77,7 +85,7 @@ def _fork(serve: Callable[[], int], mask: Iterable[int]) -> int:
         os._exit(code)
 
 
-def _end(children: set[int], grace_seconds: float) -> None:
+def _end(children: dict[int, float], grace_seconds: float) -> None:
     """Ask all children to end, wait, and kill what has not ended."""
     for pid in children:
         os.kill(pid, signal.SIGTERM)

@@ -145,6 +145,11 @@ def make_handler(module: ModuleType | None, model_dir: str, framework: str) -> H
     return handler
 
 
+def survives_no_fork(framework: str) -> bool:
+    """Whether a model has threads that it misses in a fork: then each process loads its own."""
+    return bool(getattr(_defaults(framework), "LOADED_BY_EACH_PROCESS", False))
+
+
 def _defaults(framework: str) -> Any:
     name = DEFAULTS.get(framework)
     return importlib.import_module(name) if name else None

@@ -31,6 +31,7 @@ from clary.workloads.serving.script import (
     load_isolated,
     load_script,
     program_of,
+    survives_no_fork,
 )
 from clary.workloads.serving.service import Application, Limits, Service
 from clary.workloads.serving.single_model import SingleModel
@@ -64,14 +65,20 @@ def main(argv: list[str] | None = None) -> int:
             return processes.supervise(
                 lambda: serve(listener, make, limits), 1, limits.grace_seconds
             )
-        started = time.monotonic()
+        if forks and survives_no_fork(options.framework):
+
+            def load_and_work() -> int:
+                _set_threads(threads)
+                loaded = _loaded(options)
+                if loaded is None:
+                    return processes.CANNOT_SERVE
+                return serve(listener, _one_model(loaded, limits), limits)
+
+            return processes.supervise(load_and_work, workers, limits.grace_seconds)
         with WaitingRoom(listener):
-            try:
-                handler = load(options)
-            except Exception:
-                log.exception("The model could not be loaded.")
-                return 1
-        log.info("The model is loaded after %.2f s.", time.monotonic() - started)
+            handler = _loaded(options)
+        if handler is None:
+            return 1
         make = _one_model(handler, limits)
         if not forks:
             return serve(listener, make, limits)
@@ -117,6 +124,18 @@ def _many_models(options: argparse.Namespace, limits: Limits) -> MakeApplication
         return MultiModel(load_one, limits, loop)
 
     return make
+
+
+def _loaded(options: argparse.Namespace) -> Handler | None:
+    """The handler with its model; None, and the reason in the log, where it cannot be loaded."""
+    started = time.monotonic()
+    try:
+        handler = load(options)
+    except Exception:
+        log.exception("The model could not be loaded.")
+        return None
+    log.info("The model is loaded after %.2f s.", time.monotonic() - started)
+    return handler
 
 
 def load(options: argparse.Namespace) -> Handler:

@@ -16,7 +16,9 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any, Protocol
 
-from clary.workloads.serving.http import Connection, Exchange, Head, Heads, Responses, Site
+from clary.workloads.serving.heads import Head, Heads
+from clary.workloads.serving.http import Connection, Exchange, Site
+from clary.workloads.serving.responses import Responses
 
 log = logging.getLogger("clary.serving")
 

@@ -9,7 +9,8 @@ from typing import Any
 
 from clary.workloads.serving.batching import Queue, Ticket
 from clary.workloads.serving.handlers import Handler
-from clary.workloads.serving.http import Exchange, Head
+from clary.workloads.serving.heads import Head
+from clary.workloads.serving.http import Exchange
 from clary.workloads.serving.service import Limits, accepted
 
 log = logging.getLogger("clary.serving")

@@ -2,8 +2,10 @@
 
     {"instances": [...]}  a row each    -> {"predictions": [...]}
     {"inputs": {...}}     whole columns -> {"outputs": ...}
+    {"examples": [...]} tf.Examples     -> {"results": [...]}, by `tfs-method=classify` or `regress`
 with an optional "signature_name". `tfs-model-name=...,tfs-model-version=...` in the custom attributes chooses among
-several models. inference.py defines `input_handler` and `output_handler`, or `handler`, which does it all.
+several models. inference.py defines `input_handler` and `output_handler`, or `handler`, which does it all and may ask
+the models at `context.rest_uri`.
 """
 
 from __future__ import annotations
@@ -20,12 +22,18 @@ from typing import Any
 
 from clary.workloads.serving.content_types import JSON, media_type
 from clary.workloads.serving.handlers import Answer, Handler, Rejected
+from clary.workloads.serving.tensorflow_examples import METHODS
 from clary.workloads.serving.tensorflow_models import SavedModels
+from clary.workloads.serving.tensorflow_rest import RestDoor
 
 NEEDS_SCRIPT = False
+# The thread pools of TensorFlow begin with the first tensor, and what waits for them in a fork waits
+# for ever.
+LOADED_BY_EACH_PROCESS = True
 ATTRIBUTES = "x-amzn-sagemaker-custom-attributes"
 LINES = ("application/jsonlines", "application/jsonl", "application/x-jsonlines")
 NPY = "application/x-npy"
+REQUESTS = frozenset(("instances", "inputs", "examples"))  # of TensorFlow Serving as they are
 
 # What TensorFlow's own containers give to the handlers of inference.py.
 Context = namedtuple(
@@ -58,6 +66,8 @@ class TensorFlowServing:
 
     def __init__(self, models: SavedModels, module: ModuleType | None) -> None:
         self.models = models
+        self._has_script = module is not None
+        self._rest: tuple[int, RestDoor] | None = None  # with the process that it is of
         self._whole = getattr(module, "handler", None)
         self._input = getattr(module, "input_handler", None)
         self._output = getattr(module, "output_handler", None)
@@ -76,17 +86,19 @@ class TensorFlowServing:
     ) -> Answer:
         context = self._context(body, content_type, accept, headers)
         if self._whole is not None:
-            return _answered(self._whole(io.BytesIO(body), context), accept)
+            return _answered(self._whole(io.BytesIO(body), context), context.accept_header)
         if self._input is None:
             status, document = self._predict(_request_of(body, content_type), context)
             return status, JSON, json.dumps(document, indent=4).encode("utf-8")
         made = self._input(io.BytesIO(body), context)
         text = made.decode("utf-8") if isinstance(made, bytes) else made
         status, document = self._predict(_loaded(text) if isinstance(text, str) else text, context)
-        return _answered(self._output(Response(status, document), context), accept)
+        return _answered(self._output(Response(status, document), context), context.accept_header)
 
     def _predict(self, request: Any, context: Any) -> tuple[int, Any]:
-        return self.models.predict(context.model_name, context.model_version, request)
+        return self.models.answer(
+            context.method, context.model_name, context.model_version, request
+        )
 
     def _context(
         self, body: bytes, content_type: str, accept: str, headers: Mapping[str, str]
@@ -95,13 +107,16 @@ class TensorFlowServing:
         pairs = (one.partition("=") for one in attributes.split(","))
         given = {key.strip(): value.strip() for key, _, value in pairs}
         method = given.get("tfs-method", "predict")
-        if method != "predict":
-            raise Rejected(400, f"The method {method} is not served; only predict is.")
+        if method not in METHODS:
+            known = ", ".join(sorted(METHODS))
+            raise Rejected(400, f"The method {method} is not served; use one of {known}.")
+        name = given.get("tfs-model-name") or self.models.default
+        version = given.get("tfs-model-version") or None
         return Context(
-            given.get("tfs-model-name") or self.models.default,
-            given.get("tfs-model-version"),
+            name,
+            version,
             method,
-            None,
+            self._rest_door().uri(name, version, method) if self._has_script else None,
             None,
             None,
             attributes,
@@ -110,13 +125,19 @@ class TensorFlowServing:
             len(body),
         )
 
+    def _rest_door(self) -> RestDoor:
+        """One for each process that serves: the threads of one do not come along when it forks."""
+        if self._rest is None or self._rest[0] != os.getpid():
+            self._rest = os.getpid(), RestDoor(self.models)
+        return self._rest[1]
+
 
 def _request_of(body: bytes, content_type: str) -> Any:
     """The request of TensorFlow Serving that a body means without an inference.py."""
     kind = media_type(content_type) or JSON
     if kind == JSON:
         found = _loaded(_text(body))
-        if isinstance(found, dict) and ("instances" in found or "inputs" in found):
+        if isinstance(found, dict) and REQUESTS.intersection(found):
             return found
         return {"instances": found if isinstance(found, list) else [found]}
     if kind in LINES:

@@ -6,7 +6,8 @@ import time
 
 import pytest
 
-from clary.workloads.serving.http import BadRequest, Chunks, Heads, parse_head
+from clary.workloads.serving.chunks import Chunks
+from clary.workloads.serving.heads import BadRequest, Heads, parse_head
 
 from .conftest import parse, read_all
 
