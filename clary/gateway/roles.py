@@ -10,9 +10,9 @@ from clary.model.errors import ValidationException
 if TYPE_CHECKING:
     from clary.identity.authorise import Authoriser
 
-MEMBERS = ("RoleArn", "ExecutionRoleArn", "ExecutionRole")
+MEMBERS = ("RoleArn", "ExecutionRoleArn", "ExecutionRole", "ValidationRole")
 # Members that hold the definitions of other requests, with roles of their own.
-HOLDERS = ("TrainingJobDefinition", "TrainingJobDefinitions")
+HOLDERS = ("TrainingJobDefinition", "TrainingJobDefinitions", "ValidationSpecification")
 SERVICE = "sagemaker.amazonaws.com"
 
 

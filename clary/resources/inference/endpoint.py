@@ -10,11 +10,12 @@ from clary.engine.naming import arn_of
 from clary.engine.projection import describe as described
 from clary.engine.resource import BoundResource, Resource
 from clary.engine.verbs import change_row, create
-from clary.model.errors import NotImplementedException, ValidationException
+from clary.model.errors import ValidationException
 from clary.reconcile.lifecycles import ENDPOINT
 from clary.resources.inference.endpoint_alarms import require_alarms
 from clary.resources.inference.endpoint_async import (
     async_shown,
+    require_one_way,
     require_topics,
     tell_topics,
     with_large_payloads,
@@ -76,11 +77,8 @@ def _variant(call: Call, config: Row, variant: dict[str, Any]) -> dict[str, Any]
         raise ValidationException(
             "ExplainerConfig cannot be used with models of several containers or models."
         )
-    if config.document.get("AsyncInferenceConfig") and not is_plain(part):
-        raise NotImplementedException(
-            "Asynchronous endpoints of several containers or models are not built yet in this "
-            "version of Clary."
-        )
+    if config.document.get("AsyncInferenceConfig"):
+        require_one_way(part)
     if "ServerlessConfig" in variant:
         part = serverless_part(config.document, variant, part)
     return {
@@ -94,9 +92,9 @@ def _variant(call: Call, config: Row, variant: dict[str, Any]) -> dict[str, Any]
 def _for_components(config: Row, variant: dict[str, Any]) -> dict[str, Any]:
     """A variant without a model has instances and no hosts: those are of its inference components."""
     if config.document.get("AsyncInferenceConfig"):
-        raise NotImplementedException(
-            "Asynchronous endpoints of inference components are not built yet in this version of "
-            "Clary."
+        raise ValidationException(
+            "AsyncInferenceConfig cannot be used with inference components: InvokeEndpointAsync "
+            "cannot name one. Give every ProductionVariant a ModelName."
         )
     return {
         **variant,

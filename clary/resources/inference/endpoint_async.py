@@ -39,6 +39,20 @@ def async_is_for_instances(call: Call) -> None:
         )
 
 
+def require_one_way(part: dict[str, Any]) -> None:
+    """InvokeEndpointAsync has no TargetModel and no TargetContainerHostname; a pipeline needs neither."""
+    if part.get("execution") == "Direct":
+        raise ValidationException(
+            "AsyncInferenceConfig cannot be used with a model whose InferenceExecutionConfig Mode is "
+            "Direct: InvokeEndpointAsync cannot name one of its containers."
+        )
+    if "multi_model" in part or any("multi_model" in one for one in part["containers"]):
+        raise ValidationException(
+            "AsyncInferenceConfig cannot be used with multi-model containers: InvokeEndpointAsync "
+            "cannot name one of their models."
+        )
+
+
 def async_shown(row: Row) -> dict[str, Any] | None:
     target = row.state.get("live") or row.state.get("target") or {}
     return target.get("async") or None

@@ -5,8 +5,8 @@ from __future__ import annotations
 from typing import Any
 
 from clary.engine.call import Parts
-from clary.model.errors import NotImplementedException, ValidationException
-from clary.resources.inference.model_container import containers_of_model
+from clary.model.errors import ValidationException
+from clary.resources.inference.model_container import containers_of_model, named_containers
 from clary.resources.inference.model_server import pipelined_workers
 from clary.store.rows import Row
 
@@ -16,21 +16,16 @@ SERIAL, DIRECT = "Serial", "Direct"
 def model_part(parts: Parts, model: Row) -> dict[str, Any]:
     """The members of an endpoint's variant that its model decides."""
     given = containers_of_model(model)
-    containers = [_container(parts, one, number) for number, one in enumerate(given, 1)]
+    containers = [_container(parts, one) for one in named_containers(given)]
     mode = (model.document.get("InferenceExecutionConfig") or {}).get("Mode") or SERIAL
     if mode == DIRECT and not all(one.get("ContainerHostname") for one in given):
         raise ValidationException(
             "Every container of a model with InferenceExecutionConfig Mode Direct needs a "
             "ContainerHostname, by which it is invoked."
         )
-    if len({one["name"] for one in containers}) < len(containers):
-        raise ValidationException("The ContainerHostname of a model's containers must be unique.")
-    multi_model = any(one.get("Mode") == "MultiModel" for one in given)
-    if multi_model and len(containers) > 1:
-        raise NotImplementedException(
-            "Multi-model containers inside an inference pipeline are not built yet in this version "
-            "of Clary; give the multi-model container an endpoint of its own."
-        )
+    several = [one for one in containers if one.get("Mode") == "MultiModel"]
+    if len(containers) > 1:
+        _chain_models(several, mode)
     found: dict[str, Any] = {
         "role": model.document.get("ExecutionRoleArn", ""),
         "isolated": bool(model.document.get("EnableNetworkIsolation")),
@@ -39,7 +34,7 @@ def model_part(parts: Parts, model: Row) -> dict[str, Any]:
     }
     if len(containers) > 1:
         found["execution"] = mode
-    if multi_model:
+    elif several:
         found["multi_model"] = _multi_model(containers[0])
         # One process holds all models; more of them would not share what is loaded.
         found["pipelined_workers"] = min(1, found["pipelined_workers"])
@@ -51,7 +46,7 @@ def container_part(parts: Parts, given: dict[str, Any], role: str) -> dict[str, 
     members = {"Image": given.get("Image"), "Environment": given.get("Environment") or {}}
     if given.get("ArtifactUrl"):
         members["ModelDataUrl"] = given["ArtifactUrl"]
-    container = _container(parts, members, 1)
+    container = _container(parts, named_containers([members])[0])
     workers = container["pipelined_workers"]
     return {
         "role": role,
@@ -66,9 +61,21 @@ def is_plain(part: dict[str, Any]) -> bool:
     return "execution" not in part and "multi_model" not in part
 
 
-def _container(parts: Parts, given: dict[str, Any], number: int) -> dict[str, Any]:
-    name = given.get("ContainerHostname") or f"container_{number}"
-    return {**given, "name": name, "pipelined_workers": pipelined_workers(parts, given)}
+def _container(parts: Parts, given: dict[str, Any]) -> dict[str, Any]:
+    return {**given, "pipelined_workers": pipelined_workers(parts, given)}
+
+
+def _chain_models(several: list[dict[str, Any]], mode: str) -> None:
+    """ "You can use only one multi-model-enabled endpoint in a serial inference pipeline" (developer guide)."""
+    if len(several) > 1:
+        raise ValidationException("Only one container of an inference pipeline may be MultiModel.")
+    if several and mode == DIRECT:
+        raise ValidationException(
+            "Containers with Mode MultiModel cannot be used with InferenceExecutionConfig Mode Direct."
+        )
+    for one in several:
+        one |= {"multi_model": _multi_model(one)}
+        one["pipelined_workers"] = min(1, one["pipelined_workers"])
 
 
 def _multi_model(container: dict[str, Any]) -> dict[str, Any]:

@@ -44,7 +44,7 @@ def hosts(row: Row, keys: tuple[str, ...], parts: Parts) -> list[dict[str, Any]]
         variant = _variant(row, host)
         work = _work(row, key, variant, parts)
         for spec in host_specs(row, (key,), parts, work):
-            if has_models_folder(row, variant):
+            if has_models_folder(row, variant, host.container):
                 folder = models_folder(row, key, parts)
                 folder.mkdir(parents=True, mode=0o755, exist_ok=True)
                 spec["program"]["read_only"].append(str(folder))
@@ -57,7 +57,7 @@ def _work(row: Row, key: str, variant: Mapping[str, Any], parts: Parts) -> Work:
     image = parts.image(container["Image"])
     serve = image.commands.get("serve")
     health = variant.get("ContainerStartupHealthCheckTimeoutInSeconds")
-    multi_model = "multi_model" in variant
+    multi_model = "multi_model" in variant or "multi_model" in container
     environment = dict(container.get("Environment") or {})
     if multi_model:
         environment["SAGEMAKER_MULTI_MODEL"] = "true"
@@ -91,9 +91,12 @@ def _utilization(row: Row, variant: Mapping[str, Any]) -> dict[str, Any]:
     return {"namespace": LOG_GROUPS[row.kind].rstrip("/"), "dimensions": dimensions}
 
 
-def has_models_folder(row: Row, variant: Mapping[str, Any]) -> bool:
-    """Models of a multi-model endpoint, and adapters of a component, come while the host runs."""
-    return "multi_model" in variant or row.kind == "InferenceComponent"
+def has_models_folder(row: Row, variant: Mapping[str, Any], container: int = 0) -> bool:
+    """Models of a multi-model container, and adapters of a component, come while the host runs."""
+    if "multi_model" in variant or row.kind == "InferenceComponent":
+        return True
+    containers = containers_of(variant)
+    return bool(containers) and "multi_model" in containers[container]
 
 
 def models_folder(row: Row, key: str, parts: Parts) -> Any:

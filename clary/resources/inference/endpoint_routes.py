@@ -125,9 +125,24 @@ def _instance(row: Row, serving: ServingVariant, keys: tuple[str, ...], parts: P
         found["models"] = str(models_folder(row, keys[0], parts))
     if len(keys) > 1:
         found["containers"] = [
-            {"name": one["name"], "socket": socket, "pipelined_workers": one["pipelined_workers"]}
-            for one, socket in zip(containers, sockets, strict=True)
+            _container(row, one, key, socket, parts)
+            for one, key, socket in zip(containers, keys, sockets, strict=True)
         ]
+    return found
+
+
+def _container(
+    row: Row, container: Mapping[str, Any], key: str, socket: str, parts: Parts
+) -> Entry:
+    """One of several; a multi-model one also says where its models come from and go to."""
+    found: Entry = {
+        "name": container["name"],
+        "socket": socket,
+        "pipelined_workers": container["pipelined_workers"],
+    }
+    if "multi_model" in container:
+        models = str(models_folder(row, key, parts))
+        found |= {"multi_model": container["multi_model"], "models": models}
     return found
 
 

@@ -13,7 +13,7 @@ from clary.engine.naming import arn_of
 from clary.engine.projection import describe as described
 from clary.engine.resource import Resource
 from clary.engine.verbs import change_row, create
-from clary.model.errors import NotImplementedException, ValidationException
+from clary.model.errors import ValidationException
 from clary.reconcile.lifecycles import ENDPOINT
 from clary.resources.inference.endpoint_alarms import require_alarms
 from clary.resources.inference.endpoint_containers import container_part, is_plain, model_part
@@ -27,8 +27,14 @@ from clary.resources.inference.endpoint_shown import last_deployment_config
 from clary.resources.inference.endpoint_traffic import ALL_AT_ONCE, check_policy
 from clary.resources.inference.inference_component_adapter import (
     adapter_target,
-    check_adapter,
     require_no_adapters,
+)
+from clary.resources.inference.inference_component_specification import (
+    check_specifications,
+    given_specifications,
+    specification_for,
+    specification_shown,
+    specifications_shown,
 )
 from clary.store.rows import Row
 
@@ -37,17 +43,8 @@ MEGABYTE = 1024 * 1024
 COPIES_DEFAULT = 1
 
 
-def one_specification(call: Call) -> None:
-    if call.input.get("Specifications"):
-        raise NotImplementedException(
-            "Specifications by instance type are not built yet in this version of Clary; give one "
-            "Specification."
-        )
-    specification = call.input.get("Specification")
-    if not specification:
-        raise ValidationException("Specification is required.")
-    if specification.get("BaseInferenceComponentName"):
-        check_adapter(specification, call.input.get("RuntimeConfig"))
+def specifications_are_clear(call: Call) -> None:
+    check_specifications(call.input)
 
 
 def endpoint_takes_components(call: Call) -> None:
@@ -90,9 +87,10 @@ def _target(
     """What runs, in the form of an endpoint: one variant whose instances are the copies."""
     variants = endpoint.state["live"]["variants"]
     variant = next(one for one in variants if one["VariantName"] == document["VariantName"])
-    specification = document["Specification"]
+    specification = specification_for(document, variant)
     if specification.get("BaseInferenceComponentName"):
-        return adapter_target(call, endpoint, document, variant, revision)
+        given = {**document, "Specification": specification}
+        return adapter_target(call, endpoint, given, variant, revision)
     startup = specification.get("StartupParameters") or {}
     needed = specification.get("ComputeResourceRequirements") or {}
     memory = needed.get("MaxMemoryRequiredInMb")
@@ -121,23 +119,11 @@ def _model(call: Call, specification: Mapping[str, Any], role: str) -> dict[str,
         raise ValidationException(f'Could not find model "{arn}".')
     part = model_part(call.parts, row)
     if not is_plain(part):
-        raise NotImplementedException(
-            "Inference components of several containers or models are not built yet in this version "
-            "of Clary."
+        raise ValidationException(
+            f"Model {name} has several containers or a multi-model container: an inference component "
+            "runs one container with one model. Create a component for each."
         )
     return part
-
-
-def _specification(row: Row) -> dict[str, Any]:
-    """As it was given, with the image that was deployed in place of the one that was named."""
-    shown = dict(row.document["Specification"])
-    container = shown.get("Container")
-    if container:
-        image = container.get("Image")
-        left = {name: value for name, value in container.items() if name != "Image"}
-        deployed = {"SpecifiedImage": image, "ResolvedImage": image, "ResolutionTime": row.created}
-        shown["Container"] = {**left, **({"DeployedImage": deployed} if image else {})}
-    return shown
 
 
 def _runtime(row: Row) -> dict[str, Any] | None:
@@ -152,13 +138,14 @@ inference_component = Resource(
     lifecycle=ENDPOINT,
     computed={
         "EndpointArn": lambda row: row.state["endpoint"],
-        "Specification": _specification,
+        "Specification": specification_shown,
+        "Specifications": specifications_shown,
         "RuntimeConfig": _runtime,
         "LastDeploymentConfig": last_deployment_config,
     },
     missing=ValidationException('Could not find inference component "{arn}".'),
     taken=ValidationException('Cannot create already existing inference component "{arn}".'),
-    admits=(one_specification, endpoint_takes_components),
+    admits=(specifications_are_clear, endpoint_takes_components),
     plan=plan_endpoint,
     hosts=hosts,
     images=images,
@@ -169,7 +156,7 @@ inference_component = Resource(
 
 @inference_component.operation("CreateInferenceComponent")
 def create_inference_component(call: Call) -> dict[str, Any]:
-    one_specification(call)
+    specifications_are_clear(call)
     endpoint_takes_components(call)
     endpoint = _endpoint(call, call.input["EndpointName"])
     count = (call.input.get("RuntimeConfig") or {}).get("CopyCount", COPIES_DEFAULT)
@@ -180,18 +167,17 @@ def create_inference_component(call: Call) -> dict[str, Any]:
 
 @inference_component.operation("UpdateInferenceComponent")
 def update_inference_component(call: Call) -> dict[str, Any]:
-    if call.input.get("Specifications"):
-        one_specification(call)
+    fresh = given_specifications(call.input)
+    if fresh:
+        specifications_are_clear(call)
 
     def change(row: Row) -> None:
         _require_settled(row)
         live = row.state["live"]
-        document = {**row.document, "InferenceComponentName": row.name}
-        if call.input.get("Specification"):
-            document["Specification"] = call.input["Specification"]
+        document = {**row.document, "InferenceComponentName": row.name, **fresh}
         given = call.input.get("RuntimeConfig") or {}
         count = given.get("CopyCount", live["variants"][0]["count"])
-        if not call.input.get("Specification"):
+        if not fresh:
             _resize(row, count)
             row.due = call.time
             return
@@ -207,7 +193,7 @@ def update_inference_component(call: Call) -> dict[str, Any]:
             "deployment_config": config,
             "deployment": begun(config or ALL_AT_ONCE, call.time),
         }
-        row.document["Specification"] = document["Specification"]
+        row.document.update(fresh)
         row.document["FailureReason"] = None
         row.status, row.due = "Updating", call.time
 

@@ -1,10 +1,11 @@
-"""The one container of a model as a host runs it, and the data that it finds under /opt/ml/model."""
+"""The containers of a model as hosts run them, and the data that each finds under /opt/ml/model."""
 
 from __future__ import annotations
 
+from collections.abc import Mapping, Sequence
 from typing import Any
 
-from clary.model.errors import NotImplementedException
+from clary.model.errors import ValidationException
 from clary.store.rows import Row
 
 
@@ -18,19 +19,32 @@ def containers_of_model(model: Row) -> list[dict[str, Any]]:
     return found
 
 
-def only_container(model: Row, what: str) -> dict[str, Any]:
-    """A model's container; raise NotImplementedException for what `what` cannot be made of yet."""
-    containers = containers_of_model(model)
-    if len(containers) > 1:
-        raise NotImplementedException(
-            f"{what} whose model has several containers are not built yet in this version of Clary."
+def named_containers(given: Sequence[Mapping[str, Any]]) -> list[dict[str, Any]]:
+    """Containers by their host names; raise ValidationException where two have the same."""
+    found = [
+        {**one, "name": one.get("ContainerHostname") or f"container_{number}"}
+        for number, one in enumerate(given, 1)
+    ]
+    if len({one["name"] for one in found}) < len(found):
+        raise ValidationException("The ContainerHostname of a model's containers must be unique.")
+    return found
+
+
+def chained_containers(model: Row, what: str) -> list[dict[str, Any]]:
+    """The containers that each request of a batch goes through; raise ValidationException where it cannot."""
+    containers = named_containers(containers_of_model(model))
+    if any(one.get("Mode") == "MultiModel" for one in containers):
+        raise ValidationException(
+            f"{what} cannot use model {model.name}: it has a multi-model container, and only "
+            "InvokeEndpoint can name one of its models."
         )
-    container = dict(containers[0])
-    if container.get("Mode") == "MultiModel":
-        raise NotImplementedException(
-            f"{what} of multi-model containers are not built yet in this version of Clary."
+    mode = (model.document.get("InferenceExecutionConfig") or {}).get("Mode")
+    if mode == "Direct":
+        raise ValidationException(
+            f"{what} cannot use model {model.name}: its InferenceExecutionConfig Mode is Direct, and "
+            "only InvokeEndpoint can name one of its containers."
         )
-    return container
+    return containers
 
 
 def model_inputs(container: dict[str, Any]) -> list[dict[str, Any]]:

@@ -8,18 +8,27 @@ from dataclasses import replace
 from typing import Any
 
 from clary.engine.call import Call, Parts
-from clary.engine.host_specs import Work, host_specs
+from clary.engine.host_specs import Work, host_directory, host_specs
 from clary.engine.naming import arn_of
 from clary.engine.resource import Resource
 from clary.engine.s3_inputs import require_objects
 from clary.engine.verbs import create
 from clary.images.image import Image
-from clary.model.errors import NotImplementedException, ResourceInUse, ValidationException
+from clary.model.errors import ResourceInUse, ValidationException
 from clary.model.s3_uris import parse_s3_uri
 from clary.reconcile.jobs import JobPlan
 from clary.reconcile.lifecycles import JOB
-from clary.resources.inference.model_container import model_inputs, only_container
-from clary.resources.inference.transform_job_form import LOG_GROUP, TransformJobForm, TransformPlan
+from clary.resources.inference.model_container import chained_containers, model_inputs
+from clary.resources.inference.transform_job_form import (
+    LOG_GROUP,
+    TransformJobForm,
+    TransformPlan,
+    container_of,
+    containers_of_job,
+    instance_keys,
+    leads,
+    transforming_hosts,
+)
 from clary.runner import json_paths
 from clary.runner.data_processing import format_of
 from clary.store.rows import Row
@@ -27,6 +36,7 @@ from clary.store.rows import Row
 FORM = TransformJobForm()
 RUNTIME_SECONDS_MAX = 5 * 86_400
 HEALTH_SECONDS = 240
+SOCKET = "serve.sock"
 GRACE_SECONDS = 30
 PAYLOAD_MEGABYTES_MAX = 100
 TIMEOUT_SECONDS_DEFAULT = 600
@@ -48,14 +58,9 @@ def with_defaults(call: Call) -> None:
 
 def input_is_of_s3_prefix_or_manifest(call: Call) -> None:
     kind = call.input["TransformInput"]["DataSource"]["S3DataSource"]["S3DataType"]
-    if kind == "AugmentedManifestFile":
-        raise ValidationException(
-            "S3DataType AugmentedManifestFile is not supported by transform jobs; use S3Prefix or "
-            "ManifestFile."
-        )
     if kind not in ("S3Prefix", "ManifestFile"):
-        raise NotImplementedException(
-            f"Transform jobs with S3DataType {kind} are not built yet in this version of Clary."
+        raise ValidationException(
+            f"S3DataType {kind} is not supported by transform jobs; use S3Prefix or ManifestFile."
         )
 
 
@@ -131,19 +136,46 @@ def _model(call: Call) -> Row:
 
 
 def hosts(row: Row, keys: tuple[str, ...], parts: Parts) -> list[dict[str, Any]]:
-    model = row.state["model"]
-    container = model["container"]
+    """Each host runs one container; that of the first asks the others of its instance in turn."""
+    return [_host(row, key, parts) for key in keys]
+
+
+def _host(row: Row, key: str, parts: Parts) -> dict[str, Any]:
+    (spec,) = host_specs(row, (key,), parts, _work(row, key, parts))
+    # Each spec gets a program of its own: the launch takes members out of it.
+    spec = {**spec, "program": dict(spec["program"])}
+    if not leads(key):
+        return spec
+    return {**spec, "transform": {**transform_of(row), **_pipeline(row, key, parts)}}
+
+
+def _pipeline(row: Row, key: str, parts: Parts) -> dict[str, Any]:
+    """Where the containers are that follow the first of an instance."""
+    containers = containers_of_job(row)
+    if len(containers) == 1:
+        return {}
+    keys = instance_keys(row, key)
+    sockets = [str(host_directory(parts.settings, row, one) / SOCKET) for one in keys]
+    following = [
+        {"name": one["name"], "socket": socket}
+        for one, socket in zip(containers, sockets, strict=True)
+    ]
+    return {"container": containers[0]["name"], "following": following[1:]}
+
+
+def _work(row: Row, key: str, parts: Parts) -> Work:
+    model, container = row.state["model"], container_of(row, key)
     image = parts.image(container["Image"])
     serve = image.commands.get("serve")
-    begun = int(row.created)
-    work = Work(
+    return Work(
         role_arn=model["role"],
         image=image,
         argv=serve.argv if serve is not None else ("serve",),
-        environment=environment(row, image),
-        hosts=FORM.hosts(row),
+        environment=environment(row, image, container),
+        # What follows in a pipeline serves its own instance; only the first ones share the input.
+        hosts=transforming_hosts(row) if leads(key) else (key,),
         inputs=model_inputs(container),
-        stream=lambda host: f"{row.name}/{instance_id(row, host)}-{begun}",
+        stream=lambda host: _stream(row, host),
         log_group=LOG_GROUP,
         utilization=lambda host: {
             "namespace": LOG_GROUP,
@@ -154,24 +186,25 @@ def hosts(row: Row, keys: tuple[str, ...], parts: Parts) -> list[dict[str, Any]]
         grace_seconds=GRACE_SECONDS,
         network_isolation=model["isolated"],
         serve={
-            "socket": "serve.sock",
+            "socket": SOCKET,
             "health_seconds": HEALTH_SECONDS,
             "ping_path": "/ping",
         },
     )
-    transform = transform_of(row)
-    # Each spec gets a program of its own: the launch takes members out of it.
-    return [
-        {**spec, "program": dict(spec["program"]), "transform": transform}
-        for spec in host_specs(row, keys, parts, work)
-    ]
 
 
-def environment(row: Row, image: Image) -> dict[str, str]:
+def _stream(row: Row, key: str) -> str:
+    """`job/instance-epoch`, and the container where there are several."""
+    stream = f"{row.name}/{instance_id(row, key)}-{int(row.created)}"
+    several = len(containers_of_job(row)) > 1
+    return f"{stream}/{container_of(row, key)['name']}" if several else stream
+
+
+def environment(row: Row, image: Image, container: dict[str, Any]) -> dict[str, str]:
     """The model's variables, the job's, which win, and those by which a container knows a batch."""
     document = row.document
     given: dict[str, str] = {
-        **(row.state["model"]["container"].get("Environment") or {}),
+        **(container.get("Environment") or {}),
         **document.get("Environment", {}),
     }
     concurrency = document.get("MaxConcurrentTransforms")
@@ -245,7 +278,8 @@ def _plain(uri: str) -> str:
 
 
 def instance_id(row: Row, host: str) -> str:
-    return "i-" + hashlib.sha256(f"{row.arn}/{row.id}/{host}".encode()).hexdigest()[:17]
+    instance = instance_keys(row, host)[0]
+    return "i-" + hashlib.sha256(f"{row.arn}/{row.id}/{instance}".encode()).hexdigest()[:17]
 
 
 transform_job = Resource(
@@ -268,7 +302,7 @@ transform_job = Resource(
     verbs=("Create", "Describe", "List", "Stop"),
     plan=TransformPlan(JobPlan(FORM)),
     hosts=hosts,
-    images=lambda row: (row.state["model"]["container"]["Image"],),
+    images=lambda row: tuple(sorted({one["Image"] for one in containers_of_job(row)})),
 )
 
 
@@ -277,7 +311,7 @@ def create_transform_job(call: Call) -> dict[str, Any]:
     """The job keeps a copy of its model, which may be deleted while it runs."""
     model = _model(call)
     kept = {
-        "container": only_container(model, "Transform jobs"),
+        "containers": chained_containers(model, "A transform job"),
         "role": model.document.get("ExecutionRoleArn", ""),
         "isolated": bool(model.document.get("EnableNetworkIsolation")),
     }

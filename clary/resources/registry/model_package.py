@@ -4,24 +4,20 @@ from __future__ import annotations
 
 from typing import Any
 
+from clary.engine import validations
 from clary.engine.call import Call
 from clary.engine.listing import list_resources
 from clary.engine.naming import arn_of
 from clary.engine.projection import describe as described
 from clary.engine.resource import BoundResource, Resource
-from clary.engine.verbs import ATTEMPTS_MAX, delete_row, update_members
+from clary.engine.verbs import ATTEMPTS_MAX, create, delete_row, update_members
 from clary.model.arns import Arn
-from clary.model.errors import (
-    ConflictException,
-    NotImplementedException,
-    ValidationException,
-)
+from clary.model.errors import ConflictException, ValidationException
 from clary.store.rows import Row, RowChanged
 
 KIND, GROUP = "ModelPackage", "ModelPackageGroup"
 PENDING = "PendingManualApproval"
 TOKENS_KEPT = 20  # of a group: those of its latest versions
-DETAILS: dict[str, Any] = {"ValidationStatuses": [], "ImageScanStatuses": []}
 SPECIFICATIONS = "AdditionalInferenceSpecifications"
 
 
@@ -58,12 +54,47 @@ def containers_are_named(call: Call) -> None:
             )
 
 
-def validation_is_left_out(call: Call) -> None:
-    if call.input.get("ValidationSpecification") and call.input.get("SkipModelValidation") != "All":
-        raise NotImplementedException(
-            "Validating a model package by transform jobs is not built yet in this version of "
-            "Clary; leave ValidationSpecification out or set SkipModelValidation to All."
+def validation_can_be_run(call: Call) -> None:
+    """A profile transforms with the containers of the package, on an instance that it says it supports."""
+    asked = _profiles(call.input)
+    if not asked:
+        return
+    specification = call.input.get("InferenceSpecification")
+    if not specification:
+        raise ValidationException(
+            "A ValidationSpecification needs an InferenceSpecification, whose containers it runs."
         )
+    supported = specification.get("SupportedTransformInstanceTypes") or []
+    for one in asked:
+        wanted = one["TransformJobDefinition"]["TransformResources"]["InstanceType"]
+        if supported and wanted not in supported:
+            raise ValidationException(
+                f"Validation profile {one['ProfileName']} asks for instance type {wanted}, which is "
+                f"not among the SupportedTransformInstanceTypes: {', '.join(supported)}."
+            )
+
+
+def _profiles(request: dict[str, Any]) -> list[dict[str, Any]]:
+    if request.get("SkipModelValidation") == "All":
+        return []
+    return (request.get("ValidationSpecification") or {}).get("ValidationProfiles") or []
+
+
+def request_of(row: Row, number: int, stage: str) -> dict[str, Any]:
+    """The model of the package's containers, and the transform job of a profile with it."""
+    asked = row.document["ValidationSpecification"]
+    if stage == "model":
+        containers = row.document["InferenceSpecification"]["Containers"]
+        return validations.model_request(
+            row, f"{number}-model", asked["ValidationRole"], containers
+        )
+    definition = asked["ValidationProfiles"][number]["TransformJobDefinition"]
+    return validations.transform_request(row, f"{number}-transform", f"{number}-model", definition)
+
+
+STAGES = validations.Stages(
+    {"model": "Model", "transform": "TransformJob"}, request_of, frozenset({"model"})
+)
 
 
 def _of_algorithm(call: Call, source: dict[str, Any]) -> dict[str, Any]:
@@ -137,6 +168,14 @@ def _own_name(row: Row) -> str | None:
     return row.document.get("ModelPackageGroupName") or row.name
 
 
+def _status(row: Row) -> str:
+    return row.status or "Completed"  # of packages that were made before there was validation
+
+
+def _details(row: Row) -> dict[str, Any]:
+    return {"ValidationStatuses": validations.told(row), "ImageScanStatuses": []}
+
+
 def _has_type(call: Call, row: Row, wanted: str) -> bool:
     return wanted == "Both" or (wanted == "Versioned") == _is_version(row)
 
@@ -147,19 +186,33 @@ def _in_group(call: Call, row: Row, group: str) -> bool:
 
 model_package = Resource(
     KIND,
+    lifecycle=validations.LIFECYCLE,
+    plan=STAGES.plan,
+    children=STAGES.children(),
+    takes_slots=False,
     sorts=("created", False),
     identifier=next_version,
     computed={
         "ModelPackageName": _own_name,
         "ModelPackageVersion": version_of,
-        "ModelPackageStatus": lambda row: "Completed",
-        "ModelPackageStatusDetails": lambda row: DETAILS,
+        "ModelPackageStatus": _status,
+        "ModelPackageStatusDetails": _details,
     },
     filters={"ModelPackageType": _has_type, "ModelPackageGroupName": _in_group},
-    admits=(one_name_or_a_group, containers_are_named, validation_is_left_out),
+    admits=(one_name_or_a_group, containers_are_named, validation_can_be_run),
     missing=ValidationException("ModelPackage {arn} does not exist."),
     taken=ConflictException("Model Package already exists: {arn}"),
 )
+
+
+@model_package.operation("CreateModelPackage")
+def create_model_package(call: Call) -> dict[str, Any]:
+    """Without validation it is Completed at once."""
+    begun = validations.begun(
+        [(one["ProfileName"], ("model", "transform")) for one in _profiles(call.input)]
+    )
+    state = {"validations": begun} if begun else None
+    return create(call.parts.bound(KIND), call, state, status="" if begun else "Completed")
 
 
 @model_package.operation("DescribeModelPackage")
@@ -213,8 +266,16 @@ def _with_added(row: Row, added: list[dict[str, Any]]) -> list[dict[str, Any]]:
 
 @model_package.operation("DeleteModelPackage")
 def delete_model_package(call: Call) -> dict[str, Any]:
-    delete_row(call.parts.bound(KIND), call, lambda row: None, find_package)
+    delete_row(call.parts.bound(KIND), call, _require_settled, find_package)
     return {}
+
+
+def _require_settled(row: Row) -> None:
+    if _status(row) in ("Pending", "InProgress"):
+        raise ConflictException(
+            f"{row.arn} is being validated. Delete it once its ModelPackageStatus is Completed or "
+            "Failed."
+        )
 
 
 def find_package(bound: BoundResource, call: Call, member: str = "ModelPackageName") -> Row:

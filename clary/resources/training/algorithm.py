@@ -2,29 +2,15 @@
 
 from __future__ import annotations
 
-import hashlib
 from typing import Any
 
-from clary.engine import verbs
+from clary.engine import validations
 from clary.engine.call import Call
-from clary.engine.naming import find_row
-from clary.engine.projection import describe
-from clary.engine.resource import BoundResource, Resource
-from clary.model.errors import ApiError, NotImplementedException, ValidationException
-from clary.reconcile.lifecycles import Lifecycle
+from clary.engine.resource import Resource
+from clary.engine.verbs import create
+from clary.model.errors import ValidationException
 from clary.resources.training.algorithm_use import check_value, hyperparameters
 from clary.store.rows import Row
-
-LIFECYCLE = Lifecycle(
-    "Pending",
-    {
-        "Pending": frozenset({"InProgress", "Completed", "Failed"}),
-        "InProgress": frozenset({"Completed", "Failed"}),
-        "Completed": frozenset[str](),
-        "Failed": frozenset[str](),
-    },
-)
-_OUTCOMES = {"Completed": "Completed", "Failed": "Failed", "Stopped": "Failed"}
 
 
 def names_are_given_once(call: Call) -> None:
@@ -53,135 +39,92 @@ def objectives_are_logged(call: Call) -> None:
             )
 
 
-def validation_is_by_training(call: Call) -> None:
-    for profile in (call.input.get("ValidationSpecification") or {}).get(
-        "ValidationProfiles"
-    ) or []:
-        if profile.get("TransformJobDefinition"):
-            raise NotImplementedException(
-                "Validating an algorithm with a TransformJobDefinition is not built in this version "
-                "of Clary; give a TrainingJobDefinition alone."
+def validation_can_be_run(call: Call) -> None:
+    """A profile that transforms needs to know the containers that serve what was trained."""
+    for one in _profiles(call.input):
+        if one.get("TransformJobDefinition") and not call.input.get("InferenceSpecification"):
+            raise ValidationException(
+                f"Validation profile {one['ProfileName']} has a TransformJobDefinition, which needs "
+                "the InferenceSpecification of the algorithm."
             )
+        given = one["TrainingJobDefinition"].get("HyperParameters") or {}
+        hyperparameters(call.input["TrainingSpecification"], given, call.input["AlgorithmName"])
+
+
+def _profiles(request: dict[str, Any]) -> list[dict[str, Any]]:
+    return (request.get("ValidationSpecification") or {}).get("ValidationProfiles") or []
+
+
+def _stages(profile: dict[str, Any]) -> tuple[str, ...]:
+    return ("train", "model", "transform") if "TransformJobDefinition" in profile else ("train",)
+
+
+def request_of(row: Row, number: int, stage: str) -> dict[str, Any]:
+    """The training job of a profile, the model of what it made, and the transform job with that."""
+    asked = row.document["ValidationSpecification"]
+    profile, role = asked["ValidationProfiles"][number], asked["ValidationRole"]
+    if stage == "train":
+        return _training_request(row, number, profile["TrainingJobDefinition"], role)
+    if stage == "model":
+        artifacts = row.state["validations"][number]["facts"].get("artifacts")
+        first, *others = row.document["InferenceSpecification"]["Containers"]
+        containers = [{**first, "ModelDataUrl": artifacts}, *others]
+        return validations.model_request(row, f"{number}-model", role, containers)
+    return validations.transform_request(
+        row, f"{number}-transform", f"{number}-model", profile["TransformJobDefinition"]
+    )
+
+
+def _training_request(
+    row: Row, number: int, definition: dict[str, Any], role: str
+) -> dict[str, Any]:
+    training = row.document["TrainingSpecification"]
+    left = {name: one for name, one in definition.items() if name != "TrainingInputMode"}
+    return {
+        **left,
+        "TrainingJobName": validations.child_name(row, f"{number}-train"),
+        "RoleArn": role,
+        "HyperParameters": hyperparameters(
+            training, definition.get("HyperParameters") or {}, row.name
+        ),
+        "AlgorithmSpecification": {
+            "TrainingImage": training["TrainingImage"],
+            "TrainingInputMode": definition["TrainingInputMode"],
+            "MetricDefinitions": training.get("MetricDefinitions") or [],
+        },
+    }
+
+
+STAGES = validations.Stages(
+    {"train": "TrainingJob", "model": "Model", "transform": "TransformJob"},
+    request_of,
+    frozenset({"model"}),
+)
 
 
 def _details(row: Row) -> dict[str, Any]:
-    told = [
-        {name: value for name, value in one.items() if name != "job"}
-        for one in row.state.get("validations") or []
-    ]
-    return {"ValidationStatuses": told, "ImageScanStatuses": []}
+    return {"ValidationStatuses": validations.told(row), "ImageScanStatuses": []}
 
 
 algorithm = Resource(
     "Algorithm",
-    lifecycle=LIFECYCLE,
+    lifecycle=validations.LIFECYCLE,
     computed={"AlgorithmStatusDetails": _details},
     admits=(
         names_are_given_once,
         defaults_are_allowed,
         objectives_are_logged,
-        validation_is_by_training,
+        validation_can_be_run,
     ),
-    verbs=("List",),
+    plan=STAGES.plan,
+    children=STAGES.children(),
+    takes_slots=False,
 )
 
 
 @algorithm.operation("CreateAlgorithm")
 def create_algorithm(call: Call) -> dict[str, Any]:
-    bound = call.parts.bound("Algorithm")
-    answer = verbs.create(bound, call)
-    asked = call.input.get("ValidationSpecification") or {}
-    validations = [
-        _validate(call, asked["ValidationRole"], profile)
-        for profile in asked.get("ValidationProfiles") or []
-    ]
-
-    def begin(row: Row) -> None:
-        row.state["validations"] = validations
-        row.status = _status(validations)
-
-    verbs.change_row(bound, call, begin)
-    return answer
-
-
-@algorithm.operation("DescribeAlgorithm")
-def describe_algorithm(call: Call) -> dict[str, Any]:
-    bound = call.parts.bound("Algorithm")
-    return describe(bound, _refreshed(bound, call))
-
-
-@algorithm.operation("DeleteAlgorithm")
-def delete_algorithm(call: Call) -> dict[str, Any]:
-    bound = call.parts.bound("Algorithm")
-    _refreshed(bound, call)
-    return verbs.delete(bound, call)
-
-
-def _validate(call: Call, role: str, profile: dict[str, Any]) -> dict[str, Any]:
-    """Start the training job of one profile; a refusal is its result."""
-    name = call.input["AlgorithmName"]
-    training = call.input["TrainingSpecification"]
-    definition = dict(profile["TrainingJobDefinition"])
-    digest = hashlib.sha256(f"{name} {profile['ProfileName']} {call.time}".encode()).hexdigest()
-    job = f"{name[:40].rstrip('-')}-validation-{digest[:10]}"
-    told = {"Name": profile["ProfileName"], "Status": "InProgress"}
-    try:
-        values = hyperparameters(training, definition.pop("HyperParameters", {}), name)
-        request = {
-            **definition,
-            "TrainingJobName": job,
-            "RoleArn": role,
-            "HyperParameters": values,
-            "AlgorithmSpecification": {
-                "TrainingImage": training["TrainingImage"],
-                "TrainingInputMode": definition.pop("TrainingInputMode"),
-                "MetricDefinitions": training.get("MetricDefinitions") or [],
-            },
-        }
-        request.pop("TrainingInputMode", None)
-        call.parts.call(
-            "sagemaker",
-            "CreateTrainingJob",
-            request,
-            principal=call.principal,
-            region=call.region,
-        )
-    except ApiError as refusal:
-        return {**told, "Status": "Failed", "FailureReason": refusal.message}
-    return {**told, "job": job}
-
-
-def _refreshed(bound: BoundResource, call: Call) -> Row:
-    """The algorithm, its validation looked up where it was still under way."""
-    row = find_row(bound, call)
-    if row.status != "InProgress":
-        return row
-    fresh = [_looked_up(call, one) for one in row.state["validations"]]
-    if fresh == row.state["validations"]:
-        return row
-
-    def note(changed: Row) -> None:
-        changed.state["validations"] = fresh
-        changed.status = _status(fresh)
-
-    return verbs.change_row(bound, call, note)
-
-
-def _looked_up(call: Call, told: dict[str, Any]) -> dict[str, Any]:
-    if told["Status"] != "InProgress":
-        return told
-    job = call.parts.store.rows.get(
-        "TrainingJob", told["job"], account=call.account, region=call.region
-    )
-    if job is None:
-        return {**told, "Status": "Failed", "FailureReason": "Its training job was deleted."}
-    status = _OUTCOMES.get(job.status, "InProgress")
-    reason = job.document.get("FailureReason") or f"Its training job is {job.status}."
-    return {**told, "Status": status, **({"FailureReason": reason} if status == "Failed" else {})}
-
-
-def _status(validations: list[dict[str, Any]]) -> str:
-    states = {one["Status"] for one in validations}
-    if "Failed" in states:
-        return "Failed"
-    return "InProgress" if "InProgress" in states else "Completed"
+    """Without validation it is Completed at once."""
+    begun = validations.begun([(one["ProfileName"], _stages(one)) for one in _profiles(call.input)])
+    status = "" if begun else "Completed"
+    return create(call.parts.bound("Algorithm"), call, {"validations": begun}, status=status)

@@ -54,8 +54,8 @@ class TrainingRestarts:
         name = self._provoked(row) or self._random(row, now)
         if not name:
             return None
-        fields = self.form.moved(row, [("Interrupted", now)], INTERRUPTED)
-        return Become(fields=fields, state={"interrupting": name, "interrupted": name})
+        # Told once it has come to that: the program may just be ending by itself.
+        return Become(state={"interrupting": name, "interrupted": name})
 
     def _provoked(self, row: Row) -> str:
         """The tag's value, where it is not the one that was acted upon before."""
@@ -80,7 +80,8 @@ class TrainingRestarts:
         if self._time_is_over(row, state["seconds_spent"]):
             return None
         if row.state.get("interrupting") and verdict.result == "stopped":
-            return Become(fields={}, state={**state, "resume_at": now + SPOT_PAUSE_SECONDS})
+            fields = self.form.moved(row, [("Interrupted", now)], INTERRUPTED)
+            return Become(fields=fields, state={**state, "resume_at": now + SPOT_PAUSE_SECONDS})
         most = int((row.document.get("RetryStrategy") or {}).get("MaximumRetryAttempts") or 0)
         attempt = int(row.state.get("retries") or 0) + 1
         if verdict.result != "failure" or not verdict.internal or attempt > most:

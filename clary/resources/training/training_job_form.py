@@ -51,7 +51,9 @@ class TrainingJobForm:
         return self.moved(row, [(status, now)], message)
 
     def progress(self, row: Row, running: Running) -> dict[str, Any]:
-        fields = self.moved(row, [*running.phases], "")
+        # Before a host runs it may wait for a node, or for its environment to be built there.
+        message = running.message if running.phase in ("Pending", "Starting") else ""
+        fields = self.moved(row, [*running.phases], message)
         if running.metrics:
             fields["FinalMetricDataList"] = _metrics(running.metrics)
         started = [at for phase, at in running.phases if phase == "Downloading"]

@@ -7,7 +7,7 @@ import json
 import pytest
 from botocore.exceptions import ClientError
 
-from tests.journeys.conftest import wait_until
+from tests.journeys.conftest import ROLE, wait_until
 from tests.resources.inference.conftest import unique, variant
 
 pytestmark = pytest.mark.xdist_group("endpoints")
@@ -73,3 +73,31 @@ def test_a_topic_that_is_not_there_is_told_before_the_endpoint_is_made(hosting):
     )
     with pytest.raises(ClientError, match="does not exist"):
         hosting.sagemaker.create_endpoint(EndpointName=unique("e"), EndpointConfigName=config)
+
+
+def test_a_pipeline_answers_asynchronously_and_what_must_be_chosen_is_refused(hosting):
+    config = {"OutputConfig": {"S3OutputPath": f"s3://{hosting.bucket}/chained"}}
+    several = [hosting.container(one, ContainerHostname=one) for one in ("one", "two")]
+    chained = hosting.model("", Containers=several)
+    name = hosting.endpoint(hosting.config(variant(chained), AsyncInferenceConfig=config))
+    answer = hosting.runtime.invoke_endpoint_async(
+        EndpointName=name, Body=b"x", ContentType="text/plain"
+    )
+    key = answer["OutputLocation"].removeprefix(f"s3://{hosting.bucket}/")
+    wait_until(lambda: hosting.s3.list_objects_v2(Bucket=hosting.bucket, Prefix=key)["KeyCount"])
+    assert hosting.s3.get_object(Bucket=hosting.bucket, Key=key)["Body"].read() == b"two(one(x))"
+
+    direct = hosting.model("", Containers=several, InferenceExecutionConfig={"Mode": "Direct"})
+    models = hosting.container("m", Mode="MultiModel", ModelDataUrl=f"s3://{hosting.bucket}/m/")
+    components = {"VariantName": "A", "InstanceType": "ml.m5.large", "InitialInstanceCount": 1}
+    for given, members, text in (
+        (variant(direct), {}, "Mode is Direct"),
+        (variant(hosting.model("", PrimaryContainer=models)), {}, "multi-model containers"),
+        (components, {"ExecutionRoleArn": ROLE}, "inference components"),
+    ):
+        with pytest.raises(ClientError, match=text) as caught:
+            hosting.sagemaker.create_endpoint(
+                EndpointName=unique("e"),
+                EndpointConfigName=hosting.config(given, AsyncInferenceConfig=config, **members),
+            )
+        assert caught.value.response["Error"]["Code"] == "ValidationException"

@@ -126,3 +126,56 @@ def _program_of(server) -> int:
     newest = max(server.home.glob("work/*"), key=lambda path: int(path.name))
     (state,) = newest.glob("g1/*/state.json")
     return json.loads(state.read_bytes())["program_pid"]
+
+
+def several_models(hosting, *keys: str) -> dict:
+    """A multi-model container whose models each say their key."""
+    prefix = f"{unique('models')}/"
+    for key in keys:
+        packed = archive({"name.txt": key[0], "code/inference.py": SCRIPT})
+        hosting.s3.put_object(Bucket=hosting.bucket, Key=prefix + key, Body=packed)
+    return {
+        "Image": SKLEARN,
+        "Mode": "MultiModel",
+        "ModelDataUrl": f"s3://{hosting.bucket}/{prefix}",
+        "Environment": VARIABLES,
+    }
+
+
+@pytest.mark.parametrize("first", [False, True])
+def test_one_container_of_a_pipeline_may_host_several_models(hosting, first):
+    models = several_models(hosting, "a.tar.gz", "b.tar.gz")
+    plain = hosting.container("one")
+    containers = [models, plain] if first else [plain, models]
+    name = hosting.endpoint(hosting.config(variant(hosting.model("", Containers=containers))))
+    for target in ("a", "b", "a"):
+        said = f"one({target}(x))" if first else f"{target}(one(x))"
+        assert hosting.invoke(name, TargetModel=f"{target}.tar.gz") == said
+    invoke = hosting.runtime.invoke_endpoint
+    code, message = refusal(invoke, EndpointName=name, Body="x")
+    assert code == "ValidationError" and "name one in TargetModel" in message
+    code, message = refusal(
+        invoke, EndpointName=name, Body="x", ContentType="text/plain", TargetModel="none.tar.gz"
+    )
+    assert code == "ValidationError" and "Failed to download model data" in message
+
+
+def test_models_cannot_be_chained_twice_nor_chosen_beside_containers(hosting):
+    models = several_models(hosting)
+    create = hosting.sagemaker.create_endpoint
+    for request, text in (
+        ({"Containers": [models, models]}, "Only one container of an inference pipeline"),
+        (
+            {
+                "Containers": [
+                    {**models, "ContainerHostname": "a"},
+                    hosting.container("one", ContainerHostname="b"),
+                ],
+                "InferenceExecutionConfig": {"Mode": "Direct"},
+            },
+            "cannot be used with InferenceExecutionConfig Mode Direct",
+        ),
+    ):
+        config = hosting.config(variant(hosting.model("", **request)))
+        code, message = refusal(create, EndpointName=unique("e"), EndpointConfigName=config)
+        assert code == "ValidationException" and text in message

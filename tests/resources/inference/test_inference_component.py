@@ -207,3 +207,50 @@ def test_an_alarm_brings_a_component_back_to_its_model(hosting, endpoint, client
     assert alarm in settled(hosting, name)["FailureReason"]
     assert hosting.invoke(endpoint, InferenceComponentName=name) == "old(x)"
     cloudwatch.delete_alarms(AlarmNames=[alarm])
+
+
+def test_the_specification_for_the_instance_type_of_the_variant_applies(hosting, endpoint):
+    def of(kind: str, says: str) -> dict:
+        model = hosting.model(says)
+        return {
+            "InstanceType": kind,
+            "ModelName": model,
+            "ComputeResourceRequirements": needs(),
+        }
+
+    several = [of("ml.g5.xlarge", "large"), of("ml.m5.large", "small")]
+    name = unique("several")
+    request = {"InferenceComponentName": name, "EndpointName": endpoint, "VariantName": "All"}
+    create = hosting.sagemaker.create_inference_component
+    copies = {"RuntimeConfig": {"CopyCount": 1}}
+    for given, text in (
+        ({"Specifications": several, "Specification": several[0]}, "cannot be given together"),
+        ({"Specifications": [several[0], several[0]]}, "must not name an InstanceType twice"),
+        ({"Specifications": several[:1]}, "for instance type ml.m5.large .* are for ml.g5.xlarge"),
+        ({}, "Either Specification or Specifications is required"),
+    ):
+        with pytest.raises(ClientError, match=text):
+            create(**request, **given, **copies)
+    create(**request, Specifications=several, **copies)
+    shown = settled(hosting, name)
+    assert [one["InstanceType"] for one in shown["Specifications"]] == [
+        "ml.g5.xlarge",
+        "ml.m5.large",
+    ]
+    assert "Specification" not in shown
+    assert hosting.invoke(endpoint, InferenceComponentName=name) == "small(x)"
+    one = {name: value for name, value in of("", "plain").items() if value}
+    hosting.sagemaker.update_inference_component(InferenceComponentName=name, Specification=one)
+    shown = settled(hosting, name)
+    assert shown["Specification"]["ModelName"] == one["ModelName"]
+    assert "Specifications" not in shown
+    assert hosting.invoke(endpoint, InferenceComponentName=name) == "plain(x)"
+
+    pipeline = hosting.model("", Containers=[hosting.container("a"), hosting.container("b")])
+    with pytest.raises(ClientError, match="runs one container with one model") as caught:
+        create(
+            **{**request, "InferenceComponentName": unique("chain")},
+            Specification={**one, "ModelName": pipeline},
+            **copies,
+        )
+    assert caught.value.response["Error"]["Code"] == "ValidationException"

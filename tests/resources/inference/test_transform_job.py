@@ -13,12 +13,13 @@ import pytest
 from botocore.exceptions import ClientError
 
 from clary.pytest_plugin import ClaryServer
-from clary.reconcile.decisions import Halt
+from clary.reconcile.decisions import Become, Halt
 from clary.reconcile.jobs import JobPlan
-from clary.reconcile.observations import Exited, Running
+from clary.reconcile.observations import Exited, Observation, Running
 from clary.reconcile.seen import Seen
 from clary.resources.inference.transform_job_form import TransformJobForm, TransformPlan
 from clary.store.rows import Row
+from tests.journeys.conftest import archive
 
 ROLE = "arn:aws:iam::123456789012:role/ClaryExecutionRole"
 IMAGE = "683313688378.dkr.ecr.us-east-1.amazonaws.com/sagemaker-scikit-learn:1.2-1-cpu-py3"
@@ -295,15 +296,67 @@ def test_an_input_without_objects_is_refused(bench: Bench, model: str) -> None:
     assert ROLE in str(caught.value)
 
 
-def test_models_of_several_containers_are_not_transformed_yet(bench: Bench) -> None:
-    container = {"Image": IMAGE, "ModelDataUrl": f"s3://{bench.bucket}/model.tar.gz"}
+def pipeline(bench: Bench, *scripts: str, **members: Any) -> str:
+    """A model of several containers, each with a script of its own."""
     name = f"pipeline-{uuid.uuid4().hex[:8]}"
+    containers: list[dict[str, Any]] = []
+    for number, script in enumerate(scripts):
+        key = f"{name}/{number}.tar.gz"
+        bench.put(key, archive({"code/inference.py": f"def model_fn(folder): pass\n{script}"}))
+        variables = {
+            "SAGEMAKER_PROGRAM": "inference.py",
+            "SAGEMAKER_SUBMIT_DIRECTORY": "/opt/ml/model/code",
+        }
+        containers.append(
+            {
+                "Image": IMAGE,
+                "ModelDataUrl": f"s3://{bench.bucket}/{key}",
+                "Environment": variables,
+                "ContainerHostname": ("clean", "predict")[number],
+            }
+        )
     bench.sagemaker.create_model(
-        ModelName=name, ExecutionRoleArn=ROLE, Containers=[container, container]
+        ModelName=name, ExecutionRoleArn=ROLE, Containers=containers, **members
     )
-    with pytest.raises(ClientError, match="several containers") as caught:
-        bench.sagemaker.create_transform_job(**bench.request(name, {"a.csv": b"1\n"}))
-    assert caught.value.response["Error"]["Code"] == "NotImplementedException"
+    return name
+
+
+CLEAN = """
+def transform_fn(model, body, content_type, accept):
+    return body.replace(";", ","), "text/csv"
+"""
+PREDICT = """
+def transform_fn(model, body, content_type, accept):
+    if "refuse" in body:
+        raise ValueError("this row is refused")
+    rows = [row.split(",") for row in body.splitlines()]
+    return "\\n".join(f"{len(row)} of {content_type}" for row in rows), accept
+"""
+
+
+def test_a_batch_goes_through_all_containers_of_a_pipeline(bench: Bench) -> None:
+    files = {"a.csv": b"1;2;3\n4;5\n", "b.csv": b"refuse\n"}
+    name = bench.start(pipeline(bench, CLEAN, PREDICT), files)
+    job = bench.ended(name)
+    assert job["TransformJobStatus"] == "Failed"
+    assert "(container predict)" in job["FailureReason"], job["FailureReason"]
+    assert "this row is refused" in job["FailureReason"]
+    # The first container had no word in what the job accepts, the second was told what it got.
+    assert bench.outputs(name) == {"a.csv.out": b"3 of text/csv\n2 of text/csv\n"}
+    streams = {stream.rsplit("/", 1)[1] for stream in bench.lines(name)}
+    assert {"clean", "predict", "data-log"} <= streams
+
+
+def test_a_job_cannot_choose_among_models_or_containers(bench: Bench) -> None:
+    direct = pipeline(bench, CLEAN, PREDICT, InferenceExecutionConfig={"Mode": "Direct"})
+    several = {"Image": IMAGE, "ModelDataUrl": f"s3://{bench.bucket}/models/", "Mode": "MultiModel"}
+    for model, reason in (
+        (direct, "Mode is Direct"),
+        (bench.model(PrimaryContainer=several), "has a multi-model container"),
+    ):
+        with pytest.raises(ClientError, match=reason) as caught:
+            bench.sagemaker.create_transform_job(**bench.request(model, {"a.csv": b"1\n"}))
+        assert caught.value.response["Error"]["Code"] == "ValidationException"
 
 
 def test_an_unknown_job_is_told_in_the_words_that_clients_match(bench: Bench) -> None:
@@ -321,9 +374,31 @@ def failed(outputs: dict[str, Any]) -> Exited:
 def test_only_an_instance_that_broke_ends_the_others(outputs: dict[str, Any], halts: bool) -> None:
     row = Row(kind="TransformJob", name="job", arn="arn", status="InProgress")
     row.document = {"TransformResources": {"InstanceCount": 2}}
-    row.state = {"hosts": {"algo-1": {}, "algo-2": {}}}
+    row.state = {"hosts": {"algo-1": {}, "algo-2": {}}, "model": {"containers": [{}]}}
     plan = TransformPlan(JobPlan(TransformJobForm()))
     seen = Seen(now=3.0, hosts={"algo-1": failed(outputs), "algo-2": Running()})
     assert any(isinstance(one, Halt) for one in plan(row, seen)) is halts
     done = Seen(now=3.0, hosts={"algo-1": failed(outputs), "algo-2": Exited({"result": "success"})})
-    assert plan(row, done)[0].status == "Failed"
+    told = plan(row, done)[0]
+    assert isinstance(told, Become) and told.status == "Failed"
+
+
+def test_containers_that_follow_are_halted_once_nobody_asks_them() -> None:
+    row = Row(kind="TransformJob", name="job", arn="arn", status="InProgress")
+    row.document = {"TransformResources": {"InstanceCount": 1}}
+    row.state = {"hosts": {"algo-1": {}, "algo-1c1": {}}, "model": {"containers": [{}, {}]}}
+    plan = TransformPlan(JobPlan(TransformJobForm()))
+    assert TransformJobForm().hosts(row) == ("algo-1", "algo-1c1")
+
+    def planned(leader: Observation, following: Observation) -> list[Any]:
+        return list(plan(row, Seen(now=3.0, hosts={"algo-1": leader, "algo-1c1": following})))
+
+    success, stopped = Exited({"result": "success"}), Exited({"result": "stopped"})
+    assert planned(success, Running())[0] == Halt(("algo-1c1",))
+    (told, *_) = planned(success, stopped)
+    assert told.status == "Completed"
+    # One that ends by itself takes the job along, and names the reason.
+    broken = Exited({"result": "failure", "failure": "no memory", "ended": 1.0})
+    assert planned(Running(), broken)[0] == Halt(("algo-1",))
+    ended = planned(stopped, broken)[0]
+    assert ended.status == "Failed" and "no memory" in ended.fields["FailureReason"]

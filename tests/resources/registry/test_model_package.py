@@ -10,7 +10,7 @@ from typing import Any
 import pytest
 from botocore.exceptions import ClientError
 
-from tests.journeys.conftest import ROLE, SKLEARN, refusal
+from tests.journeys.conftest import ROLE, SKLEARN, archive, bucket_of, refusal, wait_until
 
 SPECIFICATION = {
     "Containers": [{"Image": SKLEARN, "Environment": {"MODE": "a"}}],
@@ -100,6 +100,107 @@ def test_an_update_approves_a_version_and_merges_its_metadata(registry):
     answer = registry.sagemaker.batch_describe_model_package(ModelPackageArnList=[arn, nobody])
     assert answer["ModelPackageSummaries"][arn]["ModelPackageVersion"] == 1
     assert answer["BatchDescribeModelPackageErrorMap"][nobody]["ErrorCode"] == "ValidationException"
+
+
+SCRIPT = """
+def model_fn(folder):
+    return None
+
+def transform_fn(model, body, content_type, accept):
+    if "refuse" in body:
+        raise ValueError("this row is refused")
+    return body.upper(), "text/csv"
+"""
+
+
+def validated(registry: Registry, bucket: str, key: str, body: bytes, s3: Any) -> dict[str, Any]:
+    """CreateModelPackage's members for a package that is validated with these rows."""
+    packed = archive({"code/inference.py": SCRIPT})
+    s3.put_object(Bucket=bucket, Key=f"{key}/model.tar.gz", Body=packed)
+    s3.put_object(Bucket=bucket, Key=f"{key}/in/rows.csv", Body=body)
+    container = {
+        "Image": SKLEARN,
+        "ModelDataUrl": f"s3://{bucket}/{key}/model.tar.gz",
+        "Environment": {
+            "SAGEMAKER_PROGRAM": "inference.py",
+            "SAGEMAKER_SUBMIT_DIRECTORY": "/opt/ml/model/code",
+        },
+    }
+    source = {"S3DataType": "S3Prefix", "S3Uri": f"s3://{bucket}/{key}/in"}
+    definition = {
+        "TransformInput": {"DataSource": {"S3DataSource": source}, "ContentType": "text/csv"},
+        "TransformOutput": {"S3OutputPath": f"s3://{bucket}/{key}/out"},
+        "TransformResources": {"InstanceType": "ml.m5.large", "InstanceCount": 1},
+    }
+    profile = {"ProfileName": f"of-{key}", "TransformJobDefinition": definition}
+    return {
+        "ModelPackageGroupName": registry.group,
+        "ModelApprovalStatus": "Approved",
+        "InferenceSpecification": {
+            **SPECIFICATION,
+            "Containers": [container],
+            "SupportedTransformInstanceTypes": ["ml.m5.large"],
+        },
+        "ValidationSpecification": {"ValidationRole": ROLE, "ValidationProfiles": [profile]},
+    }
+
+
+def test_a_package_is_validated_by_its_transform_jobs_before_it_is_deployed(registry, client):
+    s3 = client("s3")
+    bucket = bucket_of(s3)
+    good = validated(registry, bucket, "good", b"a,b\n", s3)
+    bad = validated(registry, bucket, "bad", b"refuse\n", s3)
+    arns = [
+        registry.sagemaker.create_model_package(**one)["ModelPackageArn"] for one in (good, bad)
+    ]
+    assert registry.shown(arns[0])["ModelPackageStatus"] in ("Pending", "InProgress")
+    container = {"ModelPackageName": arns[0]}
+    request = {"ModelName": registry.group, "ExecutionRoleArn": ROLE, "PrimaryContainer": container}
+    assert "ModelPackageStatus is" in registry.refused("create_model", **request)[1]
+    assert (
+        "is being validated"
+        in registry.refused("delete_model_package", ModelPackageName=arns[0])[1]
+    )
+
+    def ended(arn: str) -> dict[str, Any] | None:
+        found = registry.shown(arn)
+        return found if found["ModelPackageStatus"] in ("Completed", "Failed") else None
+
+    passed = wait_until(lambda: ended(arns[0]))
+    assert passed["ModelPackageStatusDetails"]["ValidationStatuses"] == [
+        {"Name": "of-good", "Status": "Completed"}
+    ]
+    answer = s3.get_object(Bucket=bucket, Key="good/out/rows.csv.out")["Body"].read()
+    assert answer == b"A,B\n"
+    registry.sagemaker.create_model(**request)
+    failed = wait_until(lambda: ended(arns[1]))
+    assert failed["ModelPackageStatus"] == "Failed"
+    (told,) = failed["ModelPackageStatusDetails"]["ValidationStatuses"]
+    assert told["Status"] == "Failed" and "/aws/sagemaker/TransformJobs" in told["FailureReason"]
+    listed = registry.sagemaker.list_model_packages(ModelPackageGroupName=registry.group)
+    assert [one["ModelPackageStatus"] for one in listed["ModelPackageSummaryList"]] == [
+        "Completed", "Failed",
+    ]  # fmt: skip
+    assert registry.sagemaker.list_models(NameContains=f"{registry.group}-")["Models"] == []
+    skipped = registry.sagemaker.create_model_package(**bad, SkipModelValidation="All")
+    assert registry.shown(skipped["ModelPackageArn"])["ModelPackageStatus"] == "Completed"
+
+
+def test_validation_asks_for_containers_and_a_supported_instance_type(registry, client):
+    s3 = client("s3")
+    request = validated(registry, bucket_of(s3), "checks", b"a\n", s3)
+    small = {
+        **request["InferenceSpecification"],
+        "SupportedTransformInstanceTypes": ["ml.m4.xlarge"],
+    }
+    code, message = registry.refused(
+        "create_model_package", **{**request, "InferenceSpecification": small}
+    )
+    assert code == "ValidationException" and "asks for instance type ml.m5.large" in message
+    del request["InferenceSpecification"]
+    assert (
+        "needs an InferenceSpecification" in registry.refused("create_model_package", **request)[1]
+    )
 
 
 def test_only_an_approved_version_becomes_a_model(registry):

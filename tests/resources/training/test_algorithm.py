@@ -18,6 +18,20 @@ values = json.load(open("/opt/ml/input/config/hyperparameters.json"))
 print("depth =", values["depth"], flush=True)
 """
 
+# The model that it makes: a script that answers with what was trained.
+SAVING = '''
+import os
+os.makedirs("/opt/ml/model/code")
+with open("/opt/ml/model/code/inference.py", "w") as file:
+    file.write("""
+def model_fn(folder):
+    return 7
+
+def transform_fn(model, body, content_type, accept):
+    return str(model) + " rows", "text/csv"
+""")
+'''
+
 
 def hyperparameter(name: str, kind: str, range_: dict[str, Any], **members: Any) -> dict[str, Any]:
     member = {"Integer": "Integer", "Continuous": "Continuous", "Categorical": "Categorical"}[kind]
@@ -129,9 +143,10 @@ def test_an_algorithm_that_is_not_there_is_named(training):
         training.start("pass", **job_of(training, "nobody"))
 
 
-def test_an_algorithm_is_validated_by_a_training_job(training):
+def test_an_algorithm_is_validated_by_a_training_job_and_a_transform_job_with_its_model(training):
     name = f"validated-{uuid.uuid4().hex[:8]}"
     folder = training.put({"a.csv": "1,2"})
+    code = training.put({"source.tar.gz": archive({"train.py": PROGRAM + SAVING})})
     definition = {
         "TrainingInputMode": "File",
         "InputDataConfig": [channel("train", folder)],
@@ -140,27 +155,56 @@ def test_an_algorithm_is_validated_by_a_training_job(training):
         "StoppingCondition": {"MaxRuntimeInSeconds": 60},
         "HyperParameters": {
             "sagemaker_program": json.dumps("train.py"),
-            "sagemaker_submit_directory": json.dumps(source(training)),
+            "sagemaker_submit_directory": json.dumps(f"{code}/source.tar.gz"),
         },
     }
-    training.sagemaker.create_algorithm(
-        AlgorithmName=name,
-        TrainingSpecification=specification(),
-        ValidationSpecification={
-            "ValidationRole": ROLE,
-            "ValidationProfiles": [{"ProfileName": "first", "TrainingJobDefinition": definition}],
+    transform = {
+        "TransformInput": {
+            "DataSource": {"S3DataSource": {"S3DataType": "S3Prefix", "S3Uri": folder}},
+            "ContentType": "text/csv",
         },
-    )
+        "TransformOutput": {"S3OutputPath": f"s3://{training.bucket}/{name}/transformed"},
+        "TransformResources": {"InstanceType": "ml.m5.large", "InstanceCount": 1},
+    }
+    profile = {
+        "ProfileName": "first",
+        "TrainingJobDefinition": definition,
+        "TransformJobDefinition": transform,
+    }
+    request = {
+        "AlgorithmName": name,
+        "TrainingSpecification": specification(),
+        "ValidationSpecification": {"ValidationRole": ROLE, "ValidationProfiles": [profile]},
+    }
+    with pytest.raises(ClientError, match="needs the InferenceSpecification of the algorithm"):
+        training.sagemaker.create_algorithm(**request)
+    variables = {
+        "SAGEMAKER_PROGRAM": "inference.py",
+        "SAGEMAKER_SUBMIT_DIRECTORY": "/opt/ml/model/code",
+    }
+    serving = {
+        "Containers": [{"Image": SKLEARN, "Environment": variables}],
+        "SupportedTransformInstanceTypes": ["ml.m5.large"],
+        "SupportedContentTypes": ["text/csv"],
+        "SupportedResponseMIMETypes": ["text/csv"],
+    }
+    training.sagemaker.create_algorithm(**request, InferenceSpecification=serving)
 
     def described() -> dict[str, Any] | None:
         found = training.sagemaker.describe_algorithm(AlgorithmName=name)
-        return found if found["AlgorithmStatus"] != "InProgress" else None
+        return found if found["AlgorithmStatus"] in ("Completed", "Failed") else None
 
     found = wait_until(described)
     assert found["AlgorithmStatus"] == "Completed", found["AlgorithmStatusDetails"]
     assert found["AlgorithmStatusDetails"]["ValidationStatuses"] == [
         {"Name": "first", "Status": "Completed"}
     ]
+    jobs = training.sagemaker.list_transform_jobs(NameContains=name)["TransformJobSummaries"]
+    assert [one["TransformJobStatus"] for one in jobs] == ["Completed"]
+    transformed = f"s3://{training.bucket}/{name}/transformed"
+    assert training.get(f"{transformed}/a.csv.out") == b"7 rows"
+    models = training.sagemaker.list_models(NameContains=name)["Models"]
+    assert models == []  # it was there for the while of the validation
     training.sagemaker.delete_algorithm(AlgorithmName=name)
 
 

@@ -82,6 +82,17 @@ def test_an_interruption_begins_a_new_generation_after_a_pause():
     assert job.row.document["SecondaryStatus"] == "Starting"
 
 
+def test_a_program_that_ends_by_itself_before_it_is_taken_away_has_completed():
+    job = spot()
+    job.turn(algo_1=RUNNING)
+    job.row.tags = [{"Key": "clary:interrupt", "Value": "now"}]
+    assert Halt(("algo-1",)) in job.turn(algo_1=RUNNING)
+    phases = [("Downloading", BEGAN), ("Training", BEGAN + 1), ("Uploading", BEGAN + 2)]
+    job.turn(algo_1=ended("success", BEGAN, BEGAN + 3, phases=phases))
+    assert job.row.status == "Completed"
+    assert job.statuses == ["Downloading", "Training", "Uploading", "Completed"]
+
+
 def test_one_tag_interrupts_once():
     job = spot()
     interrupted(job, BEGAN + 100)
