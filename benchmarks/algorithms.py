@@ -1,11 +1,12 @@
 """Built-in algorithms, submit to Completed, beside the best loader and the library called directly.
 
-python benchmarks/algorithms.py [--rows 2000000] [--rounds 2] [--algorithms kmeans,pca] [--formats csv]
+python benchmarks/algorithms.py [--rows N] [--rounds 2] [--algorithms kmeans,pca] [--formats csv]
 
 Both sides read the same files, interleaved. The direct side is timed from the opened file to the
 matrix, and from the matrix to the fitted model, without the start of Python and its imports: it is
-the limit, not a peer. The peak memory of the algorithm is that of its program run alone on the
-same file, less that of its environment's libraries alone.
+the limit, not a peer. Processor time and peak memory of the algorithm are those of its program run
+alone on the same file, after its imports, which a warm parent has made. On a machine that others
+use, read the ratio of processor times.
 """
 
 from __future__ import annotations
@@ -19,6 +20,7 @@ import sys
 import tempfile
 import time
 import uuid
+from dataclasses import dataclass
 from pathlib import Path
 
 import numpy
@@ -56,7 +58,7 @@ LOAD = """
 import sys, time, struct
 import numpy, polars
 path, features, kept = sys.argv[1], int(sys.argv[2]), sys.argv[3]
-started = time.perf_counter()
+started, used = time.perf_counter(), time.process_time()
 if path.endswith(".csv"):
     schema = {f"c{at}": polars.Float32 for at in range(features + 1)}
     table = polars.read_csv(path, has_header=False, schema=schema).to_numpy()
@@ -70,7 +72,7 @@ else:
     at = first.index(struct.pack("<B", 10) + b"\\xc8\\x01") + 3
     rows = numpy.ascontiguousarray(data[:, at : at + 4 * features]).view("<f4")
     labels = numpy.ascontiguousarray(data[:, 8 + length - 4 : 8 + length]).view("<f4")[:, 0]
-print(time.perf_counter() - started)
+print(time.perf_counter() - started, time.process_time() - used)
 numpy.savez(kept, rows=rows, labels=labels)
 """
 FITS = {
@@ -111,11 +113,25 @@ rounds = int(sys.argv[2])
 with numpy.load(sys.argv[1]) as kept:
     rows, labels = kept["rows"], kept["labels"]
 {code}
-started = time.perf_counter()
+started, used = time.perf_counter(), time.process_time()
 fit()
-print(time.perf_counter() - started)
+print(time.perf_counter() - started, time.process_time() - used)
 """
-BARE = "import importlib, sys\nfor name in sys.argv[1:]: importlib.import_module(name)"
+# The algorithm, and what it took beyond its imports.
+PROGRAM = """
+import importlib, resource, runpy, sys
+def used(): return resource.getrusage(resource.RUSAGE_SELF)
+kept, algorithm, *modules = sys.argv[1:]
+for name in modules: importlib.import_module(name)
+before = used()
+sys.argv = ["algorithms", algorithm, "train"]
+try:
+    runpy.run_module("clary.workloads.algorithms", run_name="__main__", alter_sys=True)
+finally:
+    after = used()
+    seconds = after.ru_utime + after.ru_stime - before.ru_utime - before.ru_stime
+    with open(kept, "w") as file: print(seconds, after.ru_maxrss - before.ru_maxrss, file=file)
+"""
 
 
 def image_of(name: str) -> str:
@@ -180,22 +196,40 @@ def job_seconds(client, name: str, kind: str) -> float:
     return time.perf_counter() - started
 
 
-def output_of(*argv: str) -> float:
-    ended = subprocess.run(argv, check=True, capture_output=True, text=True)
-    return float(ended.stdout.split()[-1])
+@dataclass(frozen=True)
+class Cost:
+    """Seconds by the clock and of processors."""
+
+    wall: float
+    cpu: float
+
+    def __add__(self, other: Cost) -> Cost:
+        return Cost(self.wall + other.wall, self.cpu + other.cpu)
 
 
-def direct_seconds(loader: str, python: str, name: str, path: Path) -> tuple[float, float]:
+def cost_of(*argv: str) -> Cost:
+    ended = subprocess.run(argv, check=True, capture_output=True, text=True, env=environment())
+    return Cost(*map(float, ended.stdout.split()[-2:]))
+
+
+def environment() -> dict[str, str]:
+    # As in jobs: threads that wait for one another sleep.
+    return {**os.environ, "GOMP_SPINCOUNT": "0"}
+
+
+def direct_costs(loader: str, python: str, name: str, path: Path) -> tuple[Cost, Cost]:
     """Loading, with the environment that has polars, and fitting, with the algorithm's own."""
     kept = path.with_suffix(".npz")
-    load = output_of(loader, "-c", LOAD, str(path), str(FEATURES), str(kept))
-    fit = output_of(python, "-c", FIT.replace("{code}", FITS[name]), str(kept), ROUNDS)
+    load = cost_of(loader, "-c", LOAD, str(path), str(FEATURES), str(kept))
+    fit = cost_of(python, "-c", FIT.replace("{code}", FITS[name]), str(kept), ROUNDS)
     kept.unlink()
     return load, fit
 
 
-def peak_megabytes(image: Image, python: str, name: str, kind: str, path: Path) -> float:
-    """The peak resident memory of the program on this file, above that of its libraries."""
+def program_cost(
+    image: Image, python: str, name: str, kind: str, path: Path
+) -> tuple[float, float]:
+    """Seconds of processors and peak resident megabytes of the program, beyond its libraries'."""
     base = path.parent / uuid.uuid4().hex
     for place in ("input/config", "input/data/train", "model", "output/data"):
         (base / place).mkdir(parents=True)
@@ -204,24 +238,15 @@ def peak_megabytes(image: Image, python: str, name: str, kind: str, path: Path) 
     config = base / "input/config"
     (config / "hyperparameters.json").write_text(json.dumps(ALGORITHMS[name]))
     (config / "inputdataconfig.json").write_text(json.dumps(described))
-    command = [python, "-m", "clary.workloads.algorithms", image.algorithm, "train"]
-    return _peak(command, base) - _peak([python, "-c", BARE, *image.preload], base)
-
-
-def _peak(command: list[str], base: Path) -> float:
-    process = subprocess.Popen(
-        command,
-        env={
-            **os.environ,
-            "SAGEMAKER_BASE_DIR": str(base),
-            "PYTHONPATH": str(Path(__file__).parents[1]),
-        },
+    settings = {"SAGEMAKER_BASE_DIR": str(base), "PYTHONPATH": str(Path(__file__).parents[1])}
+    subprocess.run(
+        [python, "-c", PROGRAM, str(base / "cost"), image.algorithm, *image.preload],
+        check=True,
+        env={**environment(), **settings},
         stdout=subprocess.DEVNULL,
     )
-    _, status, used = os.wait4(process.pid, 0)
-    process.returncode = os.waitstatus_to_exitcode(status)
-    assert process.returncode == 0, f"{command} ended with {process.returncode}"
-    return used.ru_maxrss * 1024 / 1e6
+    seconds, kibibytes = map(float, (base / "cost").read_text().split())
+    return seconds, kibibytes * 1024 / 1e6
 
 
 def main() -> None:
@@ -248,21 +273,28 @@ def main() -> None:
         client = peer.client("sagemaker")
         matrix = options.rows * FEATURES * 4 / 1e6
         print(f"{options.rows} rows x {FEATURES}: {matrix:.0f} MB as float32; medians of seconds")
-        print(f"{'':<27}{'load':>7}{'fit':>7}{'job':>8}{'ratio':>7}{'peak MB':>9}{'x data':>7}")
+        print(
+            f"{'':<27}{'load':>7}{'fit':>7}{'job':>8}{'ratio':>7}"
+            f"{'cpu':>8}{'ratio':>7}{'peak MB':>9}{'x data':>7}"
+        )
         for name in names:
             for kind in kinds if name not in ONLY_CSV else ("csv",):
-                jobs, loads, fits = [], [], []
+                rounds = []
                 job_seconds(client, name, kind)  # the first one of an image warms its parent
                 for _ in range(options.rounds):
-                    jobs.append(job_seconds(client, name, kind))
-                    load, fit = direct_seconds(pythons["kmeans"], pythons[name], name, paths[kind])
-                    loads.append(load)
-                    fits.append(fit)
-                job, load, fit = (statistics.median(one) for one in (jobs, loads, fits))
-                peak = peak_megabytes(images[name], pythons[name], name, kind, paths[kind])
+                    job = job_seconds(client, name, kind)
+                    load, fit = direct_costs(pythons["kmeans"], pythons[name], name, paths[kind])
+                    cpu, peak = program_cost(images[name], pythons[name], name, kind, paths[kind])
+                    limit = load + fit
+                    rounds.append(
+                        (load.wall, fit.wall, job, job / limit.wall, cpu, cpu / limit.cpu, peak)
+                    )
+                load, fit, job, slower, cpu, dearer, peak = map(
+                    statistics.median, zip(*rounds, strict=True)
+                )
                 print(
-                    f"{name + ', ' + kind:<27}{load:>7.2f}{fit:>7.2f}{job:>8.2f}"
-                    f"{job / (load + fit):>7.2f}{peak:>9.0f}{peak / matrix:>7.2f}",
+                    f"{name + ', ' + kind:<27}{load:>7.2f}{fit:>7.2f}{job:>8.2f}{slower:>7.2f}"
+                    f"{cpu:>8.2f}{dearer:>7.2f}{peak:>9.0f}{peak / matrix:>7.2f}",
                     flush=True,
                 )
 

@@ -13,10 +13,11 @@ PYTHONS = ("3.11", "3.12", "3.10", "3.13")
 PACKAGES = (
     "autogluon.tabular[catboost,imodels,lightgbm]>=1.4,<2",
     "xgboost-cpu>=2",
+    "polars>=1.30,<2",
     "threadpoolctl",
 )
-IMPORTS = ("numpy", "pandas", "sklearn.metrics", "autogluon.tabular", "lightgbm", "catboost")
-PRELOAD = ("numpy", "pandas", "sklearn.metrics")
+PRELOAD = ("numpy", "pandas", "polars", "sklearn.metrics")
+IMPORTS = (*PRELOAD, "autogluon.tabular", "lightgbm", "catboost")
 
 
 def resolve(reference: ImageReference, interpreters: Interpreters) -> Image:

@@ -11,8 +11,8 @@ from clary.images.reference import ImageReference
 from clary.images.scientific_stack import choose_scikit_learn, packages_beside_scikit_learn
 
 REPOSITORIES = ("lightgbm", "catboost")
-PACKAGES = ("lightgbm>=4.6,<5", "catboost>=1.2.7,<2", "threadpoolctl")
-PRELOAD = ("numpy", "pandas", "pyarrow.csv", "sklearn.metrics", "threadpoolctl")
+PACKAGES = ("lightgbm>=4.6,<5", "catboost>=1.2.7,<2", "polars>=1.30,<2", "threadpoolctl")
+PRELOAD = ("numpy", "pandas", "polars", "sklearn.metrics", "threadpoolctl")
 
 
 def resolve(reference: ImageReference, interpreters: Interpreters) -> Image:

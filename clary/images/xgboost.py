@@ -70,7 +70,7 @@ def resolve(reference: ImageReference, interpreters: Interpreters) -> Image:
             f"{', '.join(release.pythons)}, and none of these is on this machine. Install one "
             "and try again."
         )
-    preload = (*PRELOAD, "xgboost")
+    preload = (*PRELOAD, "polars", "xgboost")
     return Image(
         family="xgboost",
         uri=reference.uri,
@@ -80,6 +80,7 @@ def resolve(reference: ImageReference, interpreters: Interpreters) -> Image:
             packages=(
                 release.package,
                 *packages_beside_scikit_learn(release.scikit_learn),
+                "polars>=1,<2",
                 *EVERYWHERE,
             ),
             imports=(*preload, "pyarrow.csv", "pyarrow.parquet", *EVERYWHERE_IMPORTS),

@@ -6,9 +6,11 @@ and the like only inside the functions that train and serve.
 
 from __future__ import annotations
 
+import importlib
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 from clary.workloads.algorithms.channels import ChannelDeclaration
 from clary.workloads.algorithms.hyperparameters import Hyperparameters
@@ -44,3 +46,23 @@ class Algorithm:
 
     def hyperparameter_specifications(self) -> tuple[dict[str, object], ...]:
         return self.hyperparameters.specifications()
+
+
+def entries(
+    package: str, given: str
+) -> tuple[Callable[[Job], None], Callable[[str | Path], BatchHandler]]:
+    """`train` and `handler` of a package, which import its modules once they are called.
+
+    Its `training` is given what the package calls `given`; the model server calls `handler`.
+    """
+
+    def train(job: Job) -> None:
+        training: Any = importlib.import_module(f"{package}.training")
+        training.train(job, getattr(importlib.import_module(package), given))
+
+    def handler(model_dir: str | Path) -> BatchHandler:
+        """The model of a folder, ready to answer."""
+        serving: Any = importlib.import_module(f"{package}.serving")
+        return serving.load(Path(model_dir))
+
+    return train, handler

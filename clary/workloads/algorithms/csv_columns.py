@@ -1,22 +1,20 @@
-"""CSV of numbers as float32 blocks, in bounded memory: pieces of whole lines, some read ahead.
+"""CSV of numbers with a label first, as float32 blocks in bounded memory: (first columns, others).
 
-    file ──▶ pieces of whole lines ──▶ Arrow, a piece a thread ──▶ (first columns, the others)
-
-A missing value is NaN.
+A missing value is NaN. What polars does not take for a rectangle of numbers Arrow reads again: it
+names the row, and forgives blanks around a number.
 """
 
 from __future__ import annotations
 
 import csv
 import re
-from collections import deque
 from collections.abc import Iterator
-from concurrent.futures import Future, ThreadPoolExecutor
-from dataclasses import dataclass
 from typing import TYPE_CHECKING, BinaryIO
 
 import numpy as np
 
+from clary.workloads.algorithms import csv_numbers
+from clary.workloads.algorithms.csv_numbers import Form
 from clary.workloads.algorithms.errors import UserError
 
 if TYPE_CHECKING:
@@ -24,58 +22,40 @@ if TYPE_CHECKING:
 
     Block = tuple[np.ndarray, np.ndarray]
 
-PIECE_BYTES = 4 << 20
-LINE_BYTES_MAX = 256 << 20
 DELIMITERS = ",\t;| "
-NULLS = ["", "nan", "NaN", "NAN", "NA", "N/A", "null", "NULL", "None", "-nan"]
+NULLS = ("", "nan", "NaN", "NAN", "NA", "N/A", "null", "NULL", "None", "-nan")
 _SNIPPET_LENGTH = 50
+_COLUMNS = re.compile(r"Expected \d+ columns, got (\d+)")
 _ROW = re.compile(r"Row #(\d+)")
-
-
-@dataclass(frozen=True)
-class Layout:
-    """What the first line of a file says of all of them; `heads` is how many columns come first."""
-
-    name: str
-    mark: str
-    width: int
-    heads: int
 
 
 def blocks(stream: BinaryIO, name: str, heads: int, threads: int) -> Iterator[Block]:
     """(heads, features) of some thousands of rows at a time: (heads, rows) and (rows, features)."""
-    layout: Layout | None = None
-    lines = 0
-    with ThreadPoolExecutor(threads) as pool:
-        ahead: deque[Future[Block]] = deque()
-        for piece in pieces(stream, name):
-            layout = layout or layout_of(piece, name, heads)
-            ahead.append(pool.submit(_read, piece, layout, lines))
-            lines += piece.count(b"\n")
-            if len(ahead) > threads:
-                yield ahead.popleft().result()
-        while ahead:
-            yield ahead.popleft().result()
+    form: Form | None = None
+
+    def form_of(piece: bytes) -> Form:
+        nonlocal form
+        form = _form(piece, name, heads)
+        return form
+
+    def carefully(piece: bytes, lines_before: int) -> np.ndarray:
+        assert form is not None
+        return _read_carefully(piece, name, form, lines_before)
+
+    try:
+        for rows in csv_numbers.rows(csv_numbers.pieces(stream), form_of, carefully, threads):
+            yield _cut(rows, heads)
+    except csv_numbers.EndlessLine:
+        raise UserError(f"The file '{name}' has a line without an end.") from None
 
 
-def pieces(stream: BinaryIO, name: str) -> Iterator[bytes]:
-    """The bytes of a stream, cut after line ends."""
-    rest = b""
-    while data := stream.read(PIECE_BYTES):
-        cut = data.rfind(b"\n") + 1
-        if not cut:
-            rest += data
-            if len(rest) > LINE_BYTES_MAX:
-                raise UserError(f"The file '{name}' has a line without an end.")
-            continue
-        yield rest + data[:cut] if rest else data[:cut]
-        rest = data[cut:]
-    if rest.strip():
-        yield rest
+def _cut(rows: np.ndarray, heads: int) -> Block:
+    # A view of the few columns would keep all of the piece in memory.
+    return rows[:, :heads].T.copy(), rows[:, heads:]
 
 
-def layout_of(piece: bytes, name: str, heads: int) -> Layout:
-    """Read the first line, which must be all numbers; raise UserError."""
+def _form(piece: bytes, name: str, heads: int) -> Form:
+    """What the first line says of all; it must be all numbers. Raises UserError."""
     lines = piece.lstrip(b"\r\n").split(b"\n", 1)
     line = lines[0].decode("utf-8", "replace").strip("\r\n")
     mark = next((one for one in DELIMITERS if one in line), ",")
@@ -91,7 +71,7 @@ def layout_of(piece: bytes, name: str, heads: int) -> Layout:
         raise UserError(
             f"The data has {len(words)} columns, which leaves no feature beside the label."
         )
-    return Layout(name, mark, len(words), heads)
+    return Form(len(words), mark, NULLS)
 
 
 def not_of_format(line: str, name: str, kind: str) -> str:
@@ -101,7 +81,7 @@ def not_of_format(line: str, name: str, kind: str) -> str:
     )
 
 
-def _read(piece: bytes, layout: Layout, lines_before: int) -> Block:
+def _read_carefully(piece: bytes, name: str, form: Form, lines_before: int) -> np.ndarray:
     import pyarrow
     from pyarrow import csv as arrow_csv
 
@@ -109,8 +89,7 @@ def _read(piece: bytes, layout: Layout, lines_before: int) -> Block:
     body = piece.lstrip(b"\r\n")
     lines_before += piece[: len(piece) - len(body)].count(b"\n")
     if not body.strip():
-        shape = (0, layout.width - layout.heads)
-        return np.empty((layout.heads, 0), np.float32), np.empty(shape, np.float32)
+        return np.empty((0, form.width), np.float32)
     if not body.endswith(b"\n"):
         body += b"\n"
     try:
@@ -119,35 +98,37 @@ def _read(piece: bytes, layout: Layout, lines_before: int) -> Block:
             read_options=arrow_csv.ReadOptions(
                 autogenerate_column_names=True, block_size=len(body) + 1, use_threads=False
             ),
-            parse_options=arrow_csv.ParseOptions(delimiter=layout.mark),
+            parse_options=arrow_csv.ParseOptions(delimiter=form.mark),
             convert_options=arrow_csv.ConvertOptions(
-                column_types={f"f{at}": pyarrow.float32() for at in range(layout.width)},
-                null_values=NULLS,
+                column_types={f"f{at}": pyarrow.float32() for at in range(form.width)},
+                null_values=list(NULLS),
             ),
         )
-        if table.num_columns != layout.width:
+        if table.num_columns != form.width:
             raise pyarrow.ArrowInvalid(
                 f"{table.num_columns} columns from line {lines_before + 1} on, where the first "
-                f"line has {layout.width}"
+                f"line has {form.width}"
             )
-        return split(table.columns, layout.heads)
+        return _matrix(table.columns)
     except (pyarrow.ArrowInvalid, UnicodeDecodeError) as problem:
         text = _ROW.sub(lambda found: f"Row #{int(found[1]) + lines_before}", str(problem))
-        message = f"Failed to load csv data with exception:\n{layout.name}: {text}"
+        message = f"Failed to load csv data with exception:\n{name}: {text}"
+        found = _COLUMNS.search(text)
+        if name == csv_numbers.PIPE and found:
+            message += csv_numbers.joins_lines(int(found[1]), form.width)
         raise UserError(message) from problem
 
 
 def split(columns: list[pyarrow.ChunkedArray], heads: int) -> Block:
     """Columns of Arrow as two float32 matrices, (heads, rows) and (rows, features)."""
-    count = len(columns[0])
-    first = np.empty((heads, count), dtype=np.float32)
-    others = np.empty((count, len(columns) - heads), dtype=np.float32)
+    return _cut(_matrix(columns), heads)
+
+
+def _matrix(columns: list[pyarrow.ChunkedArray]) -> np.ndarray:
+    matrix = np.empty((len(columns[0]), len(columns)), dtype=np.float32, order="F")
     for at, column in enumerate(columns):
-        if at < heads:
-            first[at] = _numbers(column)
-        else:
-            others[:, at - heads] = _numbers(column)
-    return first, others
+        matrix[:, at] = _numbers(column)
+    return matrix
 
 
 def _numbers(column: pyarrow.ChunkedArray) -> np.ndarray:

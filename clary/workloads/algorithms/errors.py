@@ -9,3 +9,12 @@ class UserError(Exception):
 
 class AlgorithmError(Exception):
     """The algorithm failed for a reason of its own."""
+
+
+def reason_of(problem: Exception) -> str:
+    """How a job's FailureReason begins, by who can help it."""
+    if isinstance(problem, UserError):
+        return f"ClientError: {problem}"
+    if isinstance(problem, AlgorithmError):
+        return f"AlgorithmError: {problem}"
+    return f"AlgorithmError: {type(problem).__name__}: {problem}"

@@ -13,7 +13,11 @@ from typing import Any
 
 import numpy as np
 
+from clary.workloads.algorithms.pieces import PIECE_BYTES
+
 _FLOAT_BYTES = 4
+# The first piece tells how many rows so many bytes are; the rest may have slightly longer ones.
+_ESTIMATE_MARGIN = 1.04
 _GROWTH = 1.5
 
 
@@ -26,6 +30,12 @@ class GrowingMatrix:
         self._memory = mmap.mmap(-1, size, flags=mmap.MAP_PRIVATE | mmap.MAP_ANONYMOUS)
         if hasattr(mmap, "MADV_HUGEPAGE"):
             self._memory.madvise(mmap.MADV_HUGEPAGE)
+
+    @classmethod
+    def like(cls, first: np.ndarray, bytes_expected: int) -> GrowingMatrix:
+        """An empty one for rows such as those of the first piece of so many bytes."""
+        rows = len(first) * bytes_expected / PIECE_BYTES * _ESTIMATE_MARGIN
+        return cls(first.shape[1], int(rows))
 
     def extend(self, rows: np.ndarray) -> None:
         """Add rows, which are as wide as the matrix."""

@@ -15,11 +15,12 @@ from typing import TYPE_CHECKING, Any, BinaryIO
 
 import numpy as np
 
-from clary.workloads.algorithms import csv_columns
+from clary.workloads.algorithms import csv_columns, csv_numbers
 from clary.workloads.algorithms.channels import Channel
 from clary.workloads.algorithms.errors import UserError
 from clary.workloads.algorithms.first_party import recordio_blocks
 from clary.workloads.algorithms.growing_matrix import GrowingMatrix, SpilledMatrix
+from clary.workloads.algorithms.pieces import in_threads
 from clary.workloads.formats import csv_rows, libsvm, recordio_protobuf
 
 if TYPE_CHECKING:
@@ -39,8 +40,6 @@ FORMATS = {
 }
 ROWS_AT_ONCE = 65536
 SPILLED_BYTES_MIN = 128 << 20
-# The first block tells how many rows so many bytes are; the rest may have slightly longer ones.
-_ESTIMATE_MARGIN = 1.04
 _SNIFFED_BYTES = 1 << 20
 _PARQUET_MAGIC = b"PAR1"
 
@@ -85,7 +84,7 @@ def read(
     if not sources:
         return None
     if format_name == LIBSVM:
-        return joined([_read_libsvm(source) for source in sources])
+        return joined([_read_libsvm(source, threads) for source in sources])
     if format_name == PARQUET:
         size = sum(map(_size, sources))
         return dense(_parquet_blocks(sources, heads), size, spills=spills)
@@ -119,11 +118,13 @@ class TableBuilder:
 
     def add(self, heads: np.ndarray, features: np.ndarray) -> None:
         """(columns, rows) and (rows, columns); raise UserError where the width is another."""
-        rows, width = features.shape
+        width = features.shape[1]
         if self.matrix is None:
-            share = self.bytes_expected / csv_columns.PIECE_BYTES
-            expected = int(rows * share * _ESTIMATE_MARGIN)
-            self.matrix = SpilledMatrix(width) if self.spills else GrowingMatrix(width, expected)
+            self.matrix = (
+                SpilledMatrix(width)
+                if self.spills
+                else GrowingMatrix.like(features, self.bytes_expected)
+            )
         if width != self.matrix.width:
             raise UserError("The files of a channel differ in their number of columns.")
         self.matrix.extend(features)
@@ -203,15 +204,27 @@ def _parquet_blocks(sources: Sequence[Path | bytes], heads: int) -> Iterator[Blo
 # -- LIBSVM and RecordIO --------------------------------------------------------------------------
 
 
-def _read_libsvm(source: Path | bytes) -> Table:
+def _read_libsvm(source: Path | bytes, threads: int) -> Table:
     try:
-        rows = libsvm.parse(_bytes(source))
+        with _opened(source) as stream:
+            lines = _numbered(csv_numbers.pieces(stream, "text/libsvm"))
+            rows = libsvm.joined(in_threads(lines, libsvm.part, threads))
+    except csv_numbers.EndlessLine:
+        raise UserError(f"The file '{_name(source)}' has a line without an end.") from None
     except libsvm.LibsvmError as problem:
         line = _first_line(source).strip()
         if "line 1 " in str(problem):
             raise UserError(csv_columns.not_of_format(line, _name(source), "LIBSVM")) from problem
         raise UserError(f"Failed to load libsvm data with exception:\n{problem}") from problem
     return Table(rows.features, rows.labels, rows.weights, rows.query_ids)
+
+
+def _numbered(parts: Iterator[bytes]) -> Iterator[tuple[bytes, int]]:
+    """Each piece with the number of lines before it."""
+    lines = 0
+    for piece in parts:
+        yield piece, lines
+        lines += piece.count(b"\n")
 
 
 def _read_recordio(sources: Sequence[Path | bytes], *, spills: bool) -> Table:

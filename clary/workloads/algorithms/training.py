@@ -8,7 +8,7 @@ import traceback
 
 from clary.workloads.algorithms import channels, job
 from clary.workloads.algorithms.algorithm import Algorithm
-from clary.workloads.algorithms.errors import UserError
+from clary.workloads.algorithms.errors import UserError, reason_of
 
 
 def run(algorithm: Algorithm) -> int:
@@ -18,12 +18,16 @@ def run(algorithm: Algorithm) -> int:
         algorithm.train(_job(algorithm, place))
     except UserError as problem:
         job.log(f"Error for Training: {problem}", "ERROR")
-        job.report_failure(place, f"{type(problem).__name__}: {problem}")
+        cause = problem.__cause__
+        if cause is not None and str(cause) not in str(problem):
+            # What a library said at length, as the places in its own code.
+            job.log(f"{type(cause).__name__}: {cause}", "ERROR")
+        job.report_failure(place, reason_of(problem))
         return 1
     except Exception as problem:  # noqa: BLE001 - the platform must learn of every failure
         traceback.print_exc()
         sys.stderr.flush()
-        job.report_failure(place, f"{type(problem).__name__}: {problem}")
+        job.report_failure(place, reason_of(problem))
         return 1
     return 0
 

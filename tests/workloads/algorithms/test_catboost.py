@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import gzip
+
 import numpy
 import pytest
 from first_party_contract import image
@@ -66,6 +68,15 @@ class TestCatBoost(ScriptModeContract):
         found, labels, direct = self.found_and_direct(workshop, tmp_path, data, "RMSE")
         assert found < 1.05 * root_mean_squared_error(labels, direct)
 
+    def test_the_metric_that_was_asked_for_is_the_only_one_told(self, workshop):
+        for name, asked in (("eval_metric", "AUC"), ("_tuning_objective_metric", "F1")):
+            hyperparameters = {**self.hyperparameters, name: asked}
+            log = train(workshop, hyperparameters, {"training": csv(self.table())}).log
+            (found,) = metric(log, "catboost", asked)
+            assert 0.9 < found <= 1
+            for other in {"Accuracy", "AUC", "F1", "Logloss", "MAE"} - {asked}:
+                assert metric(log, "catboost", other) == []
+
     def test_several_classes_keep_their_own_labels(self, workshop):
         data = load_wine()
         table = numpy.column_stack([data.target * 10 + 5, data.data])
@@ -101,6 +112,14 @@ class TestCatBoost(ScriptModeContract):
         assert answer["labels"] == ["no", "yes"]
         assert answer["predicted_label"] == ["yes", "no", "yes", "no"]
         assert wrong.status == 400 and b"'x' is not a number" in wrong.body
+
+    def test_compressed_data_with_words_is_refused_with_what_to_do(self, workshop):
+        files = {
+            "data.csv": gzip.compress(b"1,2,red\n0,3,blue\n"),
+            "categorical_index.json": b'{"cat_index_list": [2]}',
+        }
+        failure = workshop.train(workshop.opt_ml({}, {"training": files})).failure
+        assert failure.startswith("ClientError: 'data.csv' is compressed with gzip")
 
     @pytest.mark.parametrize(
         ("hyperparameters", "text"),

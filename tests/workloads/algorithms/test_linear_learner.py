@@ -17,9 +17,10 @@ from sklearn.preprocessing import StandardScaler
 from clary.workloads.formats import csv_rows, recordio_protobuf
 
 NAME = "linear-learner"
-BINARY = {"predictor_type": "binary_classifier"}
-REGRESSOR = {"predictor_type": "regressor"}
-DIGITS = {"predictor_type": "multiclass_classifier", "num_classes": "10"}
+BATCH = {"mini_batch_size": "50"}
+BINARY = {"predictor_type": "binary_classifier", **BATCH}
+REGRESSOR = {"predictor_type": "regressor", **BATCH}
+DIGITS = {"predictor_type": "multiclass_classifier", "num_classes": "10", **BATCH}
 
 
 def shuffled(features: numpy.ndarray, labels: numpy.ndarray) -> numpy.ndarray:
@@ -275,7 +276,8 @@ class TestLinearLearner(FirstPartyContract):
                 b"",
                 "loss huber_loss is not supported for predictor_type binary_classifier",
             ),
-            (BINARY, b"", "No training data processed."),
+            (BINARY, b"", "ClientError: No training data processed."),
+            (BINARY, b"1,2,3\n0,4,5\n" * 24, "or the mini-batch size is too high"),
         ],
     )
     def test_what_cannot_be_learned_is_told(self, workshop, hyperparameters, data, text):

@@ -60,6 +60,13 @@ def endpoint(workshop, trained):
     endpoint.close()
 
 
+def test_the_last_epochs_training_pairs_are_told_without_a_validation_channel(trained):
+    (accuracy,) = metric(trained.log, "object2vec", "train:accuracy")
+    assert accuracy > 0.9
+    (loss,) = metric(trained.log, "object2vec", "train:cross_entropy")
+    assert 0 < loss < 0.5
+
+
 def test_held_out_pairs_are_judged_right(trained):
     (accuracy,) = metric(trained.log, "object2vec", "test:accuracy")
     assert accuracy > 0.95

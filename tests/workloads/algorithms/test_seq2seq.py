@@ -258,3 +258,32 @@ def test_bleu_is_that_of_a_whole_corpus():
     assert bleu([[1, 2, 3, 4, 5, 9]], [reference]) == pytest.approx(shares.prod() ** 0.25)
     # A translation that is too short pays for it.
     assert bleu([[1, 2, 3, 4]], [reference]) == pytest.approx(numpy.exp(-0.25))
+
+
+def test_a_training_that_was_interrupted_ends_as_if_it_had_not_been(workshop):
+    words = json.dumps(VOCABULARY).encode()
+    channels = {
+        "train": {"train.rec": backwards(0, 200)},
+        "validation": {"val.rec": backwards(1, 30)},
+        "vocab": {"vocab.src.json": words, "vocab.trg.json": words},
+    }
+    given = {**QUICK, "checkpoint_frequency_num_batches": "3", "rnn_decoder_hidden_dropout": "0.1"}
+    configured = {"checkpointconfig": {"LocalPath": "/opt/ml/checkpoints"}}
+
+    def ended(limits: dict[str, str], kept: bytes | None = None):
+        base = workshop.opt_ml({**given, **limits}, channels, RECORDIO, **configured)
+        if kept is not None:
+            (base / "checkpoints").mkdir(parents=True)
+            (base / "checkpoints" / "checkpoint.pt").write_bytes(kept)
+        return workshop.train(base), base / "checkpoints" / "checkpoint.pt"
+
+    whole, _ = ended({"max_num_epochs": "2"})
+    # Five batches of the first epoch; what was kept is from after the third.
+    cut, checkpoint = ended({"max_num_epochs": "2", "max_num_batches": "5"})
+    assert cut.code == 0, cut.log + cut.failure
+    resumed, _ = ended({"max_num_epochs": "2"}, checkpoint.read_bytes())
+    assert "Training continues after 3 batches" in resumed.log
+    for name in ("validation:perplexity", "validation:accuracy"):
+        assert metric(resumed.log, NAME, name) == metric(whole.log, NAME, name) != []
+    broken, _ = ended({"max_num_epochs": "2"}, b"no checkpoint")
+    assert broken.code == 1 and "cannot be continued" in broken.failure

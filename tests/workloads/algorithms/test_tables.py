@@ -2,14 +2,17 @@
 
 from __future__ import annotations
 
+import gzip
+
 import numpy
 import pyarrow
 import pytest
 from pyarrow import parquet
 
-from clary.workloads.algorithms import csv_columns, tables
+from clary.workloads.algorithms import csv_numbers, tables
 from clary.workloads.algorithms.channels import Channel
 from clary.workloads.algorithms.errors import UserError
+from clary.workloads.algorithms.first_party import examples, recordio_blocks
 from clary.workloads.algorithms.growing_matrix import (
     GrowingMatrix,
     SpilledMatrix,
@@ -25,7 +28,8 @@ ROWS = numpy.random.default_rng(0).normal(size=(500, 4)).astype(numpy.float32)
 @pytest.fixture
 def small_pieces(monkeypatch):
     """Files of some kilobytes are many pieces."""
-    monkeypatch.setattr(csv_columns, "PIECE_BYTES", 512)
+    for module in (csv_numbers, recordio_blocks):
+        monkeypatch.setattr(module, "PIECE_BYTES", 512)
 
 
 def test_a_matrix_grows_beyond_what_was_expected():
@@ -102,6 +106,43 @@ def test_a_later_piece_of_another_width_is_refused(tmp_path, small_pieces):
     (tmp_path / "a.csv").write_bytes(b"1,2,3\n" * 200 + b"1,2\n" * 400)
     with pytest.raises(UserError, match=r"a\.csv"):
         tables.read_csv([tmp_path / "a.csv"], 1, 2)
+
+
+def glued(place) -> Channel:
+    """A pipe of two objects, the first of which has no line end at its end."""
+    (place / "train_0").write_bytes(b"0,1,2\n1,3,40,1,2\n1,3,4\n")
+    return Channel("train", place / "train", "text/csv", mode="Pipe")
+
+
+HINT = "the object that ends here seems to lack the line end after its last line"
+
+
+def test_objects_that_a_pipe_has_glued_together_are_told_of(tmp_path):
+    channel = glued(tmp_path)
+    with pytest.raises(UserError, match=f"Expected 3 columns, got 5.*{HINT}"):
+        tables.read(channel, tables.CSV, depth_max=3)
+    wanted = examples.Wanted(labels=True)
+    with pytest.raises(UserError, match=f"line 2: 5 columns, where the first line has 3.*{HINT}"):
+        examples.read(channel, wanted)
+
+
+def test_a_long_line_of_a_file_is_no_matter_of_pipes(tmp_path):
+    (tmp_path / "a.csv").write_bytes(b"0,1,2\n1,3,40,1,2\n")
+    with pytest.raises(UserError) as problem:
+        examples.read(Channel("train", tmp_path, "text/csv"), examples.Wanted(labels=True))
+    assert "5 columns" in str(problem.value) and "pipe" not in str(problem.value)
+
+
+def test_compressed_text_is_refused_by_every_reader_of_csv(tmp_path):
+    path = tmp_path / "a.csv.gz"
+    path.write_bytes(gzip.compress(b"0,1,2\n"))
+    channel, told = Channel("train", tmp_path, "text/csv"), "'a.csv.gz' is compressed with gzip"
+    with pytest.raises(UserError, match=told):
+        tables.read(channel, tables.CSV, depth_max=3)
+    with pytest.raises(UserError, match=told):
+        examples.read(channel, examples.Wanted(labels=True))
+    with pytest.raises(UserError, match="the content type text/libsvm is plain text"):
+        tables.read(channel, tables.LIBSVM, depth_max=3)
 
 
 def test_a_fifth_is_one_of_each_five_rows_however_they_come():

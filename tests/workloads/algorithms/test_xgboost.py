@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import gzip
 import json
 import os
 import re
@@ -359,12 +360,12 @@ def test_two_hosts_train_one_model_and_only_the_first_keeps_it(workshop):
     [
         (
             "text/csv; label_size=2",
-            "UserError: text/csv; label_size=2 is not an accepted csv ContentType. "
+            "ClientError: text/csv; label_size=2 is not an accepted csv ContentType. "
             "Optional parameter label_size must be equal to 1",
         ),
         (
             "text/html",
-            "UserError: text/html is not an accepted ContentType: csv, libsvm, parquet, "
+            "ClientError: text/html is not an accepted ContentType: csv, libsvm, parquet, "
             "recordio-protobuf, text/csv, text/libsvm, text/x-libsvm, application/x-parquet, "
             "application/x-recordio-protobuf.",
         ),
@@ -378,20 +379,44 @@ def test_a_wrong_content_type_fails_with_sagemakers_words(workshop, content_type
 def test_a_header_in_a_csv_file_is_told_with_its_beginning(workshop):
     trained = train(workshop, BINARY, train=b"label,first,second\n1,2,3\n")
     assert trained.failure == (
-        "UserError: First line 'label,first,second...' of file 'data.csv' is not 'CSV' format. "
+        "ClientError: First line 'label,first,second...' of file 'data.csv' is not 'CSV' format. "
         "Please ensure the file is in 'CSV' format."
     )
 
 
 def test_labels_outside_the_objectives_range_are_the_users_error(workshop):
     trained = train(workshop, BINARY, train=b"7,1,2\n0,3,4\n")
-    assert trained.failure.startswith("UserError: ")
+    assert trained.failure.startswith("ClientError: ")
     assert "label must be in [0,1] for logistic regression" in trained.failure
+
+
+@pytest.mark.parametrize(
+    ("hyperparameters", "rows", "text"),
+    [
+        (BINARY, b"nan,1,2\n0,3,4\n", "Label contains NaN"),
+        ({**BINARY, "csv_weights": "1"}, b"1,-2,1,2\n0,1,3,4\n", "Weights must be positive"),
+    ],
+)
+def test_what_the_library_refuses_is_told_without_its_own_code(
+    workshop, hyperparameters, rows, text
+):
+    base = workshop.opt_ml(hyperparameters, {"train": {"a.csv": rows}}, "text/csv")
+    trained = workshop.train(base)
+    assert trained.failure.startswith("ClientError: ") and text in trained.failure
+    assert "Stack trace" not in trained.failure and "/" not in trained.failure
+    assert "Stack trace" in trained.log
+
+
+def test_compressed_csv_is_refused_with_what_to_do(workshop):
+    packed = gzip.compress(b"1,2,3\n0,3,4\n")
+    trained = workshop.train(workshop.opt_ml(BINARY, {"train": {"a.csv.gz": packed}}, "text/csv"))
+    assert trained.failure.startswith("ClientError: 'a.csv.gz' is compressed with gzip")
+    assert "text/csv" in trained.failure and "CompressionType=Gzip" in trained.failure
 
 
 def test_no_data_in_the_channel_is_the_users_error(workshop):
     trained = workshop.train(workshop.opt_ml(BINARY, {"train": {}}))
-    assert "UserError: No data in training channel path" in trained.failure
+    assert "ClientError: No data in training channel path" in trained.failure
 
 
 def test_a_script_takes_the_place_of_the_algorithm(workshop):

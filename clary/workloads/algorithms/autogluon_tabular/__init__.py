@@ -3,13 +3,11 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from pathlib import Path
 from typing import Any
 
-from clary.workloads.algorithms.algorithm import Algorithm
+from clary.workloads.algorithms.algorithm import Algorithm, entries
 from clary.workloads.algorithms.errors import UserError
 from clary.workloads.algorithms.hyperparameters import Interval
-from clary.workloads.algorithms.job import Job
 from clary.workloads.algorithms.tabular.declaration import (
     CHANNELS,
     Defaulted,
@@ -18,7 +16,6 @@ from clary.workloads.algorithms.tabular.declaration import (
     metric,
     switch,
 )
-from clary.workloads.serving.handlers import BatchHandler
 
 METRICS: dict[str, tuple[str, ...]] = {
     "regression": (
@@ -96,17 +93,7 @@ HYPERPARAMETERS = Defaulted(
 )
 
 
-def train(job: Job) -> None:
-    from clary.workloads.algorithms.autogluon_tabular import training
-
-    training.train(job, HYPERPARAMETERS)
-
-
-def handler(model_dir: str | Path) -> BatchHandler:
-    """The model of a folder, ready to answer; what the model server calls in algorithm mode."""
-    from clary.workloads.algorithms.autogluon_tabular import serving
-
-    return serving.load(Path(model_dir))
+train, handler = entries(__name__, "HYPERPARAMETERS")
 
 
 ALGORITHM = Algorithm(

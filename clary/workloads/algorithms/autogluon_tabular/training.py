@@ -6,14 +6,14 @@ import shutil
 import warnings
 from typing import Any
 
-import numpy as np
 from autogluon.tabular import TabularPredictor
 
 from clary.workloads.algorithms.autogluon_tabular import METRICS
 from clary.workloads.algorithms.errors import AlgorithmError, UserError
 from clary.workloads.algorithms.job import Job, log
-from clary.workloads.algorithms.tabular import frames, layout, model_document, problems
+from clary.workloads.algorithms.tabular import frames, model_document
 from clary.workloads.algorithms.tabular.declaration import Defaulted
+from clary.workloads.algorithms.tabular.preparation import prepare
 from clary.workloads.algorithms.tabular.problems import Problem
 
 PREDICTOR = "predictor"
@@ -24,15 +24,13 @@ NEURAL = ("NN_TORCH", "FASTAI")
 
 def train(job: Job, hyperparameters: Defaulted) -> None:
     """Train on the first host; AutoGluon does not share a training among hosts."""
-    hyperparameters.remark(job.hyperparameters)
-    if not job.is_first:
-        log("AutoGluon trains on the first host only.", "WARNING")
+    prepared = prepare(
+        job, hyperparameters, "AutoGluon", job.hyperparameters["eval_metric"], METRICS
+    )
+    if prepared is None:
         return
-    found = layout.find(job)
-    training, validation = frames.read_both(job, found)
-    stated = problems.stated(job, job.hyperparameters["eval_metric"], METRICS)
-    problem = problems.of(np.unique(training.labels), training.count, stated)
-    features = training.features.shape[1]
+    training, validation, problem = prepared.training, prepared.validation, prepared.problem
+    features = prepared.features
     log(f"Train {problem.kind} on {training.count} rows and {features} features")
     place = job.model / PREDICTOR
     shutil.rmtree(place, ignore_errors=True)
@@ -47,8 +45,8 @@ def train(job: Job, hyperparameters: Defaulted) -> None:
         with warnings.catch_warnings():
             warnings.simplefilter("ignore")
             predictor.fit(
-                _table(training, found.categorical),
-                tuning_data=_table(validation, found.categorical),
+                _table(training, prepared.categorical),
+                tuning_data=_table(validation, prepared.categorical),
                 **_arguments(job),
             )
     except (ValueError, AssertionError) as failure:
@@ -60,7 +58,7 @@ def train(job: Job, hyperparameters: Defaulted) -> None:
     print(f"validation score: {float(board['score_val'].max()):.9f}", flush=True)
     if job.hyperparameters["save_space"] == "true":
         predictor.save_space()
-    _save(job, problem, features, found.categorical)
+    _save(job, problem, features, prepared.categorical)
 
 
 def _metric(job: Job) -> str | None:

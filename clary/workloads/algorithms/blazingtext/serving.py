@@ -8,6 +8,7 @@ from typing import Any
 
 import floret
 
+from clary.workloads.algorithms.execution_parameters import execution_parameters
 from clary.workloads.algorithms.first_party import json_exchange
 from clary.workloads.algorithms.first_party.requests import JSON_LINES, as_json
 from clary.workloads.serving.handlers import Answer, Rejected
@@ -23,7 +24,7 @@ class TextHandler:
         return True
 
     def execution_parameters(self) -> dict[str, object]:
-        return json_exchange.execution_parameters()
+        return execution_parameters()
 
     def invoke(
         self, body: bytes, content_type: str, accept: str, headers: Mapping[str, str]

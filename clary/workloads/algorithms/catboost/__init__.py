@@ -2,11 +2,8 @@
 
 from __future__ import annotations
 
-from pathlib import Path
-
-from clary.workloads.algorithms.algorithm import Algorithm
+from clary.workloads.algorithms.algorithm import Algorithm, entries
 from clary.workloads.algorithms.hyperparameters import Hyperparameter, Interval
-from clary.workloads.algorithms.job import Job
 from clary.workloads.algorithms.tabular.declaration import (
     AT_LEAST_ONE,
     AT_LEAST_ZERO,
@@ -20,7 +17,6 @@ from clary.workloads.algorithms.tabular.declaration import (
     metric,
     number,
 )
-from clary.workloads.serving.handlers import BatchHandler
 
 METRICS: dict[str, tuple[str, ...]] = {
     "regression": ("RMSE", "MAE", "MedianAbsoluteError", "R2"),
@@ -91,17 +87,7 @@ HYPERPARAMETERS = Defaulted(
 )
 
 
-def train(job: Job) -> None:
-    from clary.workloads.algorithms.catboost import training
-
-    training.train(job, HYPERPARAMETERS)
-
-
-def handler(model_dir: str | Path) -> BatchHandler:
-    """The model of a folder, ready to answer; what the model server calls in algorithm mode."""
-    from clary.workloads.algorithms.catboost import serving
-
-    return serving.load(Path(model_dir))
+train, handler = entries(__name__, "HYPERPARAMETERS")
 
 
 ALGORITHM = Algorithm(
@@ -109,7 +95,7 @@ ALGORITHM = Algorithm(
     hyperparameters=HYPERPARAMETERS,
     channels=CHANNELS,
     metrics=tuple(
-        metric(name, r"bestTest = ([0-9\.]+)", maximize=name not in MINIMIZED)
+        metric(name, rf"\b{name}: bestTest = (\S+)", maximize=name not in MINIMIZED)
         for names in METRICS.values()
         for name in names
     ),

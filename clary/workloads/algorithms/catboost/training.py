@@ -6,13 +6,13 @@ import sys
 from typing import Any
 
 import catboost
-import numpy as np
 
 from clary.workloads.algorithms.catboost import METRICS
 from clary.workloads.algorithms.errors import AlgorithmError, UserError
 from clary.workloads.algorithms.job import Job, log
-from clary.workloads.algorithms.tabular import frames, layout, model_document, problems
-from clary.workloads.algorithms.tabular.declaration import Defaulted
+from clary.workloads.algorithms.tabular import frames, model_document
+from clary.workloads.algorithms.tabular.declaration import TUNING_OBJECTIVE, Defaulted
+from clary.workloads.algorithms.tabular.preparation import prepare
 from clary.workloads.algorithms.tabular.problems import Problem
 
 MODEL = "model"
@@ -39,24 +39,21 @@ PLAIN = (
 
 def train(job: Job, hyperparameters: Defaulted) -> None:
     """Train on the first host; CatBoost does not share a training among hosts."""
-    hyperparameters.remark(job.hyperparameters)
-    if not job.is_first:
-        log("CatBoost trains on the first host only.", "WARNING")
+    asked = _asked(job)
+    prepared = prepare(job, hyperparameters, "CatBoost", asked, METRICS)
+    if prepared is None:
         return
-    found = layout.find(job)
-    training, validation = frames.read_both(job, found)
-    stated = problems.stated(job, job.hyperparameters["eval_metric"], METRICS)
-    problem = problems.of(np.unique(training.labels), training.count, stated)
-    parameters = _parameters(job, problem)
+    training, validation, problem = prepared.training, prepared.validation, prepared.problem
+    parameters = _parameters(job, problem, asked)
     log(
-        f"Train {problem.kind} on {training.count} rows and {training.features.shape[1]} "
+        f"Train {problem.kind} on {training.count} rows and {prepared.features} "
         f"features, validate on {validation.count} rows"
     )
     try:
         model = catboost.CatBoost(parameters)
         model.fit(
-            _pool(training, problem, found.categorical),
-            eval_set=_pool(validation, problem, found.categorical),
+            _pool(training, problem, prepared.categorical),
+            eval_set=_pool(validation, problem, prepared.categorical),
             log_cout=sys.stdout,
             log_cerr=sys.stderr,
         )
@@ -64,10 +61,24 @@ def train(job: Job, hyperparameters: Defaulted) -> None:
         text = str(failure)
         kind = UserError if "catboost/private/libs/options" in text else AlgorithmError
         raise kind(f"CatBoost could not train: {text}") from failure
-    if not parameters["verbose"]:
-        best = model.get_best_score()["validation"][parameters["eval_metric"]]
-        print(f"bestTest = {best}", flush=True)
-    _save(job, model, problem, found.categorical, training.features.shape[1])
+    _tell_best(model, parameters["eval_metric"])
+    _save(job, model, problem, prepared.categorical, prepared.features)
+
+
+def _asked(job: Job) -> str:
+    """The metric to watch: where the job leaves it open, a tuning job's objective."""
+    name = job.hyperparameters["eval_metric"]
+    tuned = str(job.folders.read("hyperparameters").get(TUNING_OBJECTIVE) or "")
+    known = any(tuned in names for names in METRICS.values())
+    return tuned if name == "auto" and known else name
+
+
+def _tell_best(model: Any, metric: str) -> None:
+    """The library says `bestTest = ..`, and not of what."""
+    scores = model.get_best_score()["validation"]
+    # Where a metric has parameters, as the AUC of several classes, they follow its name.
+    best = next(value for name, value in scores.items() if name.partition(":")[0] == metric)
+    print(f"{metric}: bestTest = {best}", flush=True)
 
 
 def _pool(frame: frames.Frame, problem: Problem, categorical: tuple[int, ...]) -> catboost.Pool:
@@ -76,10 +87,9 @@ def _pool(frame: frames.Frame, problem: Problem, categorical: tuple[int, ...]) -
     )
 
 
-def _parameters(job: Job, problem: Problem) -> dict[str, Any]:
+def _parameters(job: Job, problem: Problem, asked: str) -> dict[str, Any]:
     values = job.hyperparameters
-    name = values["eval_metric"]
-    metric = METRIC_AUTO[problem.kind] if name == "auto" else name
+    metric = METRIC_AUTO[problem.kind] if asked == "auto" else asked
     if metric not in FITTING[problem.kind]:
         raise UserError(
             f"The eval_metric {metric} does not fit a {problem.kind} problem; "

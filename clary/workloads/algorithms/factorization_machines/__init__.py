@@ -2,9 +2,7 @@
 
 from __future__ import annotations
 
-from pathlib import Path
-
-from clary.workloads.algorithms.algorithm import Algorithm, Metric
+from clary.workloads.algorithms.algorithm import Algorithm, Metric, entries
 from clary.workloads.algorithms.first_party.declaration import RECORDIO, channels
 from clary.workloads.algorithms.first_party.log_lines import PROGRESS, THROUGHPUT, quality_metric
 from clary.workloads.algorithms.first_party.schema import (
@@ -15,8 +13,6 @@ from clary.workloads.algorithms.first_party.schema import (
     number,
 )
 from clary.workloads.algorithms.hyperparameters import Hyperparameter, Interval
-from clary.workloads.algorithms.job import Job
-from clary.workloads.serving.handlers import BatchHandler
 
 GROUPS = ("bias", "factors", "linear")
 INITS = ("normal", "uniform", "constant")
@@ -66,17 +62,7 @@ SCHEMA = Schema(
 )
 
 
-def train(job: Job) -> None:
-    from clary.workloads.algorithms.factorization_machines import training
-
-    training.train(job, ALGORITHM)
-
-
-def handler(model_dir: str | Path) -> BatchHandler:
-    """The model of a folder, ready to answer; what the model server calls in algorithm mode."""
-    from clary.workloads.algorithms.factorization_machines import serving
-
-    return serving.load(Path(model_dir))
+train, handler = entries(__name__, "ALGORITHM")
 
 
 def _metrics() -> tuple[Metric, ...]:

@@ -1,28 +1,21 @@
 """CSV as float32 blocks: whole lines, piece by piece, so that no file has to fit into memory.
 
-    stream ──▶ pieces of whole lines ──▶ polars, some pieces ahead in threads ──▶ blocks
-
-polars reads every number, with all processors. It forgives what an algorithm must not: a row that
-is too short, a field that is empty. Those come out as NaN, and only then the piece is read once
-more, slowly, to name the line and the column.
+A first-party algorithm takes finite numbers only: a piece where one is missing is read once more,
+slowly, to name the line and the column.
 """
 
 from __future__ import annotations
 
 import io
-from collections import deque
 from collections.abc import Iterator
-from concurrent.futures import Future, ThreadPoolExecutor
 from typing import BinaryIO
 
 import numpy as np
-import polars
 
+from clary.workloads.algorithms import csv_numbers
+from clary.workloads.algorithms.csv_numbers import Form
 from clary.workloads.algorithms.first_party.errors import unreadable
 
-PIECE_BYTES = 8 << 20
-AHEAD = 2  # pieces that are read while the one before them is used
-LINE_BYTES_MAX = 256 << 20
 CONTENT_TYPE = "text/csv"
 _SHOWN_CHARACTERS = 40
 
@@ -32,56 +25,31 @@ def blocks(stream: BinaryIO, name: str, channel: str) -> Iterator[np.ndarray]:
 
     All blocks have as many columns as the first line.
     """
-    with ThreadPoolExecutor(AHEAD) as pool:
-        width, lines = 0, 0
-        ahead: deque[Future[np.ndarray]] = deque()
-        for piece in pieces(stream, name, channel):
-            if not width:
-                width = _first_line(piece).count(b",") + 1
-            ahead.append(pool.submit(_read, piece, width, name, channel, lines))
-            lines += piece.count(b"\n")
-            if len(ahead) > AHEAD:
-                yield ahead.popleft().result()
-        while ahead:
-            yield ahead.popleft().result()
+    width = 0
+
+    def form_of(piece: bytes) -> Form:
+        nonlocal width
+        width = _first_line(piece).count(b",") + 1
+        return Form(width, is_finite=True)
+
+    def carefully(piece: bytes, lines_before: int) -> np.ndarray:
+        return _read_carefully(piece, width, name, channel, lines_before)
+
+    return csv_numbers.rows(pieces(stream, name, channel), form_of, carefully)
 
 
 def pieces(stream: BinaryIO, name: str, channel: str) -> Iterator[bytes]:
     """The bytes of a stream, cut after line ends."""
-    rest = b""
-    while data := stream.read(PIECE_BYTES):
-        cut = data.rfind(b"\n") + 1
-        if not cut:
-            rest += data
-            if len(rest) > LINE_BYTES_MAX:
-                raise unreadable(channel, CONTENT_TYPE, f"'{name}' has a line without an end")
-            continue
-        yield rest + data[:cut] if rest else data[:cut]
-        rest = data[cut:]
-    if rest.strip():
-        yield rest
+    try:
+        yield from csv_numbers.pieces(stream)
+    except csv_numbers.EndlessLine:
+        raise unreadable(channel, CONTENT_TYPE, f"'{name}' has a line without an end") from None
 
 
 def _first_line(piece: bytes) -> bytes:
     start = len(piece) - len(piece.lstrip(b"\r\n"))
     end = piece.find(b"\n", start)
     return piece[start : end if end >= 0 else None]
-
-
-def _read(piece: bytes, width: int, name: str, channel: str, lines_before: int) -> np.ndarray:
-    try:
-        frame = polars.read_csv(
-            piece,
-            has_header=False,
-            schema={f"column_{at}": polars.Float32 for at in range(width)},
-        )
-    except polars.exceptions.PolarsError:
-        return _read_carefully(piece, width, name, channel, lines_before)
-    rows = frame.rechunk().to_numpy()
-    # One pass over the sums finds what is not finite; a sum may overflow where no number does.
-    if not np.isfinite(rows.sum(axis=0, dtype=np.float64)).all():
-        return _read_carefully(piece, width, name, channel, lines_before)
-    return rows
 
 
 def _read_carefully(
@@ -97,6 +65,8 @@ def _read_carefully(
         where = f"'{name}', line {at}"
         if len(fields) != width:
             cause = f"{where}: {len(fields)} columns, where the first line has {width}"
+            if name == csv_numbers.PIPE:
+                cause += csv_numbers.joins_lines(len(fields), width)
             raise unreadable(channel, CONTENT_TYPE, cause)
         rows.append(_numbers(fields, where, channel))
     if not rows:

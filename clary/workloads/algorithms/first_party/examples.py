@@ -15,6 +15,7 @@ from clary.workloads.algorithms.channels import Channel
 from clary.workloads.algorithms.errors import UserError
 from clary.workloads.algorithms.first_party import csv_blocks, recordio_blocks
 from clary.workloads.algorithms.first_party.errors import ClientError, unreadable
+from clary.workloads.algorithms.growing_matrix import GrowingMatrix
 
 FOLDER_DEPTH_MAX = 32
 CSV, RECORDIO = csv_blocks.CONTENT_TYPE, recordio_blocks.CONTENT_TYPE
@@ -54,26 +55,28 @@ class Wanted:
 
 def read(channel: Channel, wanted: Wanted, *, dense: bool = False) -> Examples | None:
     """All examples of a channel; None if it is empty. Raises ClientError."""
-    reader = csv_blocks if _kind(channel) == CSV else recordio_blocks
-    dense_rows = _Rows(_size(channel), reader.PIECE_BYTES)
+    matrix: GrowingMatrix | None = None
     sparse, labels, width = [], [], wanted.feature_dim or 0
     for part in blocks(channel, wanted):
         width = max(width, part.width)
-        if part.is_sparse and dense:
-            dense_rows.extend(_spread(part.features, channel.name, width))
-        elif part.is_sparse:
+        if part.is_sparse and not dense:
             sparse.append(part.features)
         else:
-            dense_rows.extend(part.features)
+            rows = part.features
+            if part.is_sparse:
+                rows = _spread(part.features, channel.name, width)
+            matrix = matrix or GrowingMatrix.like(rows, _size(channel))
+            if rows.shape[1] != matrix.width:
+                raise ClientError("The records of a channel differ in their number of features.")
+            matrix.extend(rows)
         if part.labels is not None:
             labels.append(part.labels)
-    if not dense_rows.count and not sparse:
+    has_rows = matrix is not None and matrix.count > 0
+    if not has_rows and not sparse:
         return None
-    features: Any = dense_rows.whole()
-    if sparse:
-        if dense_rows.count:
-            raise ClientError(f"Channel '{channel.name}' mixes dense and sparse records.")
-        features = _stacked(sparse, width)
+    if has_rows and sparse:
+        raise ClientError(f"Channel '{channel.name}' mixes dense and sparse records.")
+    features = matrix.whole() if matrix and has_rows else _stacked(sparse, width)
     return Examples(features, np.concatenate(labels) if labels else None)
 
 
@@ -197,34 +200,3 @@ def _stacked(parts: list[csr_matrix], width: int) -> csr_matrix:
     for part in parts:
         part.resize((part.shape[0], width))
     return csr_matrix(parts[0] if len(parts) == 1 else vstack(parts, format="csr"))
-
-
-class _Rows:
-    """A matrix that grows: memory that was reserved and never written costs nothing."""
-
-    def __init__(self, bytes_expected: int, piece_bytes: int) -> None:
-        self.bytes_expected, self.piece_bytes = bytes_expected, piece_bytes
-        self.matrix: np.ndarray | None = None
-        self.count = 0
-
-    def extend(self, rows: np.ndarray) -> None:
-        end = self.count + len(rows)
-        if self.matrix is None:
-            # The first piece tells how many rows there are in so many bytes; were it all of the
-            # data, the estimate is less than its own rows.
-            share = self.bytes_expected / self.piece_bytes
-            expected = max(len(rows), int(len(rows) * share * 1.04))
-            self.matrix = np.empty((expected, rows.shape[1]), dtype=np.float32)
-        if rows.shape[1] != self.matrix.shape[1]:
-            raise ClientError("The records of a channel differ in their number of features.")
-        if end > len(self.matrix):
-            grown = np.empty((end + end // 2, rows.shape[1]), dtype=np.float32)
-            grown[: self.count] = self.matrix[: self.count]
-            self.matrix = grown
-        self.matrix[self.count : end] = rows
-        self.count = end
-
-    def whole(self) -> np.ndarray:
-        if self.matrix is None:
-            return np.empty((0, 0), dtype=np.float32)
-        return self.matrix[: self.count]

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import os
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from typing import Any
@@ -13,15 +12,6 @@ from clary.workloads.algorithms.first_party.requests import JSON, JSON_LINES, as
 from clary.workloads.serving.handlers import Rejected
 
 BOTH = (JSON, JSON_LINES)
-PAYLOAD_MEGABYTES = 6
-
-
-def execution_parameters(strategy: str = "MULTI_RECORD") -> dict[str, object]:
-    return {
-        "MaxConcurrentTransforms": os.cpu_count() or 1,
-        "BatchStrategy": strategy,
-        "MaxPayloadInMB": PAYLOAD_MEGABYTES,
-    }
 
 
 def negotiate(

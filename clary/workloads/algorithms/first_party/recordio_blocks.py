@@ -8,32 +8,31 @@ from __future__ import annotations
 
 import struct
 from collections.abc import Iterator
-from concurrent.futures import Future, ThreadPoolExecutor
 from typing import Any, BinaryIO
 
 import numpy as np
 
 from clary.workloads.algorithms.first_party.errors import unreadable
+from clary.workloads.algorithms.pieces import PIECE_BYTES, in_threads
 from clary.workloads.formats import recordio_protobuf as recordio
 
-PIECE_BYTES = 4 << 20
 RECORD_BYTES_MAX = 1 << 29
 CONTENT_TYPE = "application/x-recordio-protobuf"
-_AHEAD = 2
 
 
 def blocks(stream: BinaryIO, name: str, channel: str) -> Iterator[tuple[Any, np.ndarray | None]]:
     """(features, labels) of one file, some thousands at a time; features are dense or CSR."""
-    with ThreadPoolExecutor(_AHEAD) as pool:
-        waiting: list[Future[tuple[Any, np.ndarray | None]]] = []
-        count = 0
+
+    def with_places() -> Iterator[tuple[bytes, int]]:
+        place = 0
         for piece in pieces(stream, name, channel):
-            waiting.append(pool.submit(_read, piece, name, channel, count))
-            count += len(piece)
-            if len(waiting) > _AHEAD:
-                yield waiting.pop(0).result()
-        for future in waiting:
-            yield future.result()
+            yield piece, place
+            place += len(piece)
+
+    def read(piece: bytes, place: int) -> tuple[Any, np.ndarray | None]:
+        return _read(piece, name, channel, place)
+
+    return in_threads(with_places(), read)
 
 
 def pieces(stream: BinaryIO, name: str, channel: str) -> Iterator[bytes]:

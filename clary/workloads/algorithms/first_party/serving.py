@@ -5,7 +5,6 @@ body ──decode──▶ float32 rows ──predict──▶ float64 results �
 
 from __future__ import annotations
 
-import os
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any, Protocol
@@ -13,6 +12,7 @@ from typing import Any, Protocol
 import numpy as np
 
 from clary.workloads.algorithms.channels import parse_content_type
+from clary.workloads.algorithms.execution_parameters import execution_parameters
 from clary.workloads.algorithms.first_party import requests
 from clary.workloads.algorithms.first_party.requests import CSV, JSON, JSON_LINES, RECORDIO
 from clary.workloads.formats import recordio_protobuf
@@ -20,7 +20,6 @@ from clary.workloads.serving.handlers import Rejected
 
 ACCEPTED = (JSON, JSON_LINES, CSV, RECORDIO)
 SHORT = {"json": JSON, "jsonlines": JSON_LINES, "csv": CSV, "recordio-protobuf": RECORDIO}
-PAYLOAD_MEGABYTES = 6
 
 
 class Model(Protocol):
@@ -53,11 +52,7 @@ class TabularHandler:
         return True
 
     def execution_parameters(self) -> dict[str, object]:
-        return {
-            "MaxConcurrentTransforms": os.cpu_count() or 1,
-            "BatchStrategy": "MULTI_RECORD",
-            "MaxPayloadInMB": PAYLOAD_MEGABYTES,
-        }
+        return execution_parameters()
 
     def decode(self, body: bytes, content_type: str) -> Any:
         return requests.decode(body, content_type, self.model.features, self.model.content_types)

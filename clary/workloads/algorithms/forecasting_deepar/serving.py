@@ -12,6 +12,7 @@ from typing import Any
 import numpy as np
 import torch
 
+from clary.workloads.algorithms.execution_parameters import SINGLE_RECORD, execution_parameters
 from clary.workloads.algorithms.first_party import json_exchange
 from clary.workloads.algorithms.first_party.requests import JSON_LINES
 from clary.workloads.algorithms.forecasting_deepar import QUANTILES, forecaster
@@ -85,7 +86,7 @@ class ForecastHandler:
         return True
 
     def execution_parameters(self) -> dict[str, object]:
-        return json_exchange.execution_parameters("SINGLE_RECORD")
+        return execution_parameters(SINGLE_RECORD)
 
     def invoke(
         self, body: bytes, content_type: str, accept: str, headers: Mapping[str, str]

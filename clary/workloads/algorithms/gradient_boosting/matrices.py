@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
@@ -109,7 +110,14 @@ def matrix(
             return xgboost.QuantileDMatrix(table.features, ref=reference, **given)
         return xgboost.DMatrix(table.features, **given)
     except (xgboost.core.XGBoostError, ValueError) as problem:
-        raise UserError(f"The data cannot be trained on: {problem}") from problem
+        text = without_stack(str(problem))
+        raise UserError(f"The data cannot be trained on: {text}") from problem
+
+
+def without_stack(text: str) -> str:
+    """The library's message without the places in its own code: the log has these."""
+    told = text.partition("Stack trace:")[0].strip()
+    return re.sub(r"^\[[\d:]+\] \S+:\d+: ", "", told)
 
 
 def _own(given: Mapping[str, Any]) -> dict[str, Any]:

@@ -14,6 +14,7 @@ import xgboost
 
 from clary.workloads.algorithms import tables
 from clary.workloads.algorithms.channels import parse_content_type
+from clary.workloads.algorithms.execution_parameters import execution_parameters
 from clary.workloads.algorithms.gradient_boosting import c_interface, model_files, responses
 from clary.workloads.serving.handlers import Rejected
 
@@ -60,11 +61,7 @@ class XGBoostHandler:
         return True
 
     def execution_parameters(self) -> dict[str, object]:
-        return {
-            "MaxConcurrentTransforms": os.cpu_count() or 1,
-            "BatchStrategy": "MULTI_RECORD",
-            "MaxPayloadInMB": self.payload_bytes_max // (1024 * 1024),
-        }
+        return execution_parameters(megabytes=self.payload_bytes_max // (1024 * 1024))
 
     def decode(self, body: bytes, content_type: str) -> Any:
         """The rows of a request, as wide as the model; refuses with 204, 400 or 415."""

@@ -116,17 +116,12 @@ def _train_here(
         else:
             boosters = [_boost(job, plan, found, termination, is_first)]
     except (xgboost.core.XGBoostError, ValueError) as problem:
-        text = _without_stack(str(problem))
+        text = matrices.without_stack(str(problem))
         if any(known in text for known in OWNER_ERRORS):
             raise UserError(text) from problem
         raise AlgorithmError(f"XGB train call failed with exception:\n {text}") from problem
     if is_first:
         _save(boosters, job.model, numbered=bool(plan.folds))
-
-
-def _without_stack(text: str) -> str:
-    """The library's message without the addresses in its own machine code."""
-    return text.partition("Stack trace:")[0].strip()
 
 
 def _check_labels(labels: np.ndarray, plan: Plan) -> None:

@@ -3,15 +3,13 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from pathlib import Path
 from typing import Any
 
-from clary.workloads.algorithms.algorithm import Algorithm, Metric
+from clary.workloads.algorithms.algorithm import Algorithm, Metric, entries
 from clary.workloads.algorithms.first_party.errors import ClientError
 from clary.workloads.algorithms.first_party.log_lines import PROGRESS
 from clary.workloads.algorithms.first_party.schema import Schema, choice, integer, number, text
 from clary.workloads.algorithms.hyperparameters import Interval
-from clary.workloads.algorithms.job import Job
 from clary.workloads.algorithms.vision.declaration import (
     EPOCH_LIST,
     IMAGE,
@@ -22,7 +20,6 @@ from clary.workloads.algorithms.vision.declaration import (
     model_channel,
     momentum_and_decay,
 )
-from clary.workloads.serving.handlers import BatchHandler
 
 LAYERS = ("18", "34", "50", "101", "152", "200", "20", "32", "44", "56", "110")
 SIDE_MAX = 4096
@@ -97,17 +94,7 @@ SCHEMA = Schema(
 )
 
 
-def train(job: Job) -> None:
-    from clary.workloads.algorithms.image_classification import training
-
-    training.train(job, ALGORITHM)
-
-
-def handler(model_dir: str | Path) -> BatchHandler:
-    """The model of a folder, ready to answer; what the model server calls in algorithm mode."""
-    from clary.workloads.algorithms.image_classification import serving
-
-    return serving.load(Path(model_dir))
+train, handler = entries(__name__, "ALGORITHM")
 
 
 ALGORITHM = Algorithm(

@@ -16,19 +16,19 @@ from clary.workloads.algorithms.vision.requests import (
     as_json,
     chosen_accept,
     picture,
+    placed,
 )
 from clary.workloads.algorithms.vision.resnet import ResNet
 from clary.workloads.serving.handlers import Rejected
 
 
-class Classifier(ImageHandler):
+class Classifier:
     """Images of several requests are answered together."""
 
     batchable = True
 
     def __init__(self, network: ResNet, shape: Shape, *, is_multi: bool) -> None:
-        super().__init__()
-        self.network = network.eval().to(self.device, memory_format=torch.channels_last)
+        self.network, self.device = placed(network)
         self.shape, self.is_multi = shape, is_multi
 
     def decode(self, body: bytes, content_type: str) -> np.ndarray:
@@ -48,7 +48,7 @@ class Classifier(ImageHandler):
         return kind, as_json(probabilities)
 
 
-def load(folder: Path) -> Classifier:
+def load(folder: Path) -> ImageHandler:
     """The handler for a model folder; refuses with 500 where no model can be read."""
     found = weights.load_for_serving(folder, f"{NAME}-*.params", NAME)
     try:
@@ -60,4 +60,4 @@ def load(folder: Path) -> Classifier:
         raise Rejected(500, f"Unable to load model: {found.source}: {problem}") from problem
     network = ResNet(layers, classes, shape.channels)
     weights.restore(network, found)
-    return Classifier(network, shape, is_multi=is_multi)
+    return ImageHandler(Classifier(network, shape, is_multi=is_multi))

@@ -2,15 +2,11 @@
 
 from __future__ import annotations
 
-from pathlib import Path
-
-from clary.workloads.algorithms.algorithm import Algorithm, Metric
+from clary.workloads.algorithms.algorithm import Algorithm, Metric, entries
 from clary.workloads.algorithms.channels import ChannelDeclaration
 from clary.workloads.algorithms.first_party.log_lines import PROGRESS, THROUGHPUT
 from clary.workloads.algorithms.first_party.schema import Schema, integer, number
 from clary.workloads.algorithms.hyperparameters import Interval
-from clary.workloads.algorithms.job import Job
-from clary.workloads.serving.handlers import BatchHandler
 
 CSV = ("text/csv",)
 
@@ -42,17 +38,7 @@ SCHEMA = Schema(
 )
 
 
-def train(job: Job) -> None:
-    from clary.workloads.algorithms.ipinsights import training
-
-    training.train(job, ALGORITHM)
-
-
-def handler(model_dir: str | Path) -> BatchHandler:
-    """The model of a folder, ready to answer; what the model server calls in algorithm mode."""
-    from clary.workloads.algorithms.ipinsights import serving
-
-    return serving.load(Path(model_dir))
+train, handler = entries(__name__, "ALGORITHM")
 
 
 def _metric(channel: str, name: str, *, maximize: bool, of_batch: bool = False) -> Metric:

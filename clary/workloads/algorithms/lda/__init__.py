@@ -2,15 +2,11 @@
 
 from __future__ import annotations
 
-from pathlib import Path
-
-from clary.workloads.algorithms.algorithm import Algorithm
+from clary.workloads.algorithms.algorithm import Algorithm, entries
 from clary.workloads.algorithms.first_party.declaration import channels
 from clary.workloads.algorithms.first_party.log_lines import PROGRESS, THROUGHPUT, quality_metric
 from clary.workloads.algorithms.first_party.schema import POSITIVE, Schema, integer, number
 from clary.workloads.algorithms.hyperparameters import Interval
-from clary.workloads.algorithms.job import Job
-from clary.workloads.serving.handlers import BatchHandler
 
 SCHEMA = Schema(
     declared=(
@@ -29,17 +25,7 @@ SCHEMA = Schema(
 )
 
 
-def train(job: Job) -> None:
-    from clary.workloads.algorithms.lda import training
-
-    training.train(job, ALGORITHM)
-
-
-def handler(model_dir: str | Path) -> BatchHandler:
-    """The model of a folder, ready to answer; what the model server calls in algorithm mode."""
-    from clary.workloads.algorithms.lda import serving
-
-    return serving.load(Path(model_dir))
+train, handler = entries(__name__, "ALGORITHM")
 
 
 ALGORITHM = Algorithm(

@@ -3,10 +3,9 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from pathlib import Path
 from typing import Any
 
-from clary.workloads.algorithms.algorithm import Algorithm, Metric
+from clary.workloads.algorithms.algorithm import Algorithm, Metric, entries
 from clary.workloads.algorithms.first_party.declaration import channels
 from clary.workloads.algorithms.first_party.errors import ClientError
 from clary.workloads.algorithms.first_party.log_lines import PROGRESS, THROUGHPUT, quality_metric
@@ -23,8 +22,6 @@ from clary.workloads.algorithms.first_party.schema import (
     number,
 )
 from clary.workloads.algorithms.hyperparameters import Interval
-from clary.workloads.algorithms.job import Job
-from clary.workloads.serving.handlers import BatchHandler
 
 LOSSES = {
     "regressor": (
@@ -168,17 +165,7 @@ SCHEMA = Schema(
 )
 
 
-def train(job: Job) -> None:
-    from clary.workloads.algorithms.linear_learner import training
-
-    training.train(job, ALGORITHM)
-
-
-def handler(model_dir: str | Path) -> BatchHandler:
-    """The model of a folder, ready to answer; what the model server calls in algorithm mode."""
-    from clary.workloads.algorithms.linear_learner import serving
-
-    return serving.load(Path(model_dir))
+train, handler = entries(__name__, "ALGORITHM")
 
 
 # The numbers of the validation and test channels: name, pattern in the log, larger is better.

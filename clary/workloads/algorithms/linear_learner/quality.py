@@ -42,18 +42,21 @@ def _binary(scores: np.ndarray, truth: np.ndarray, threshold: float, beta: float
 
 
 def _area(scores: np.ndarray, truth: np.ndarray) -> float:
-    """The area under the ROC curve, by ranks; one half where there is only one class."""
+    """The area under the ROC curve, by steps; one half where there is only one class."""
     positives = int(truth.sum())
     negatives = len(truth) - positives
     if not positives or not negatives:
         return 0.5
     order = np.argsort(scores, kind="stable")
-    ranked = scores[order]
-    starts = np.flatnonzero(np.concatenate([[True], ranked[1:] != ranked[:-1]]))
-    ends = np.concatenate([starts[1:], [len(ranked)]])
-    rank = np.repeat((starts + ends + 1) / 2, ends - starts)
-    total = float(rank[truth[order]].sum())
-    return (total - positives * (positives + 1) / 2) / (positives * negatives)
+    ranked, hit = scores[order], truth[order]
+    del order
+    # Equal scores are one step of the curve, which ends where the next one is larger.
+    is_end = np.append(ranked[1:] != ranked[:-1], True)
+    hits = np.cumsum(hit)[is_end]
+    misses = np.flatnonzero(is_end) + 1 - hits
+    misses[1:] += misses[:-1].copy()
+    hits[1:] -= hits[:-1].copy()
+    return float(hits @ misses) / 2 / (positives * negatives)
 
 
 def _classes(scores: np.ndarray, labels: np.ndarray, values: Mapping[str, Any]) -> list[Quality]:

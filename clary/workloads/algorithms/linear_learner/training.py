@@ -17,7 +17,7 @@ from clary.workloads.algorithms.algorithm import Algorithm
 from clary.workloads.algorithms.errors import AlgorithmError
 from clary.workloads.algorithms.first_party.errors import ClientError
 from clary.workloads.algorithms.first_party.examples import DENSE_CELLS_MAX, Examples, Wanted
-from clary.workloads.algorithms.first_party.session import Session, session
+from clary.workloads.algorithms.first_party.session import Session, no_examples, session
 from clary.workloads.algorithms.job import Job
 from clary.workloads.algorithms.linear_learner import newton, quasi_newton, selection
 from clary.workloads.algorithms.linear_learner.data import Rows, Scaler, scaler, scores
@@ -46,6 +46,8 @@ def train(job: Job, algorithm: Algorithm) -> None:
         wanted = Wanted(labels=True, feature_dim=examples.width)
         started = time.monotonic()
         _check_labels(run, examples, "train")
+        if run.group.largest(examples.count) < run.values["mini_batch_size"]:
+            raise no_examples()  # SageMaker's containers leave out a batch that is not full
         scale = _scaler(run, examples)
         rows = _rows(run, examples, scale)
         fitted = _fit(run, rows, total)
@@ -324,6 +326,7 @@ def _report(
     total = run.group.sum_of(float(_loss_sums(run, rows, [weights])[0]))
     margins = scores(rows.features, weights[:-1], weights[-1])
     parts = run.group.collect(_answers(run, margins))
+    del margins
     targets = run.group.collect(rows.targets.astype(np.float64))
     if not parts or not weight:
         return
@@ -332,7 +335,8 @@ def _report(
             channel, objective, total / weight, maximize=False, epoch=run.values["epochs"] - 1
         )
     run.log.quality(channel, objective, total / weight, maximize=False)
-    answers, labels = np.concatenate(parts), np.concatenate(targets)
+    answers, labels = (one[0] if len(one) == 1 else np.concatenate(one) for one in (parts, targets))
+    del parts, targets
     if run.values["predictor_type"] == "regressor":
         answers = answers * scale.label_deviation + scale.label_mean
         labels = labels * scale.label_deviation + scale.label_mean

@@ -3,10 +3,9 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from pathlib import Path
 from typing import Any
 
-from clary.workloads.algorithms.algorithm import Algorithm, Metric
+from clary.workloads.algorithms.algorithm import Algorithm, Metric, entries
 from clary.workloads.algorithms.channels import ChannelDeclaration
 from clary.workloads.algorithms.first_party.errors import ClientError
 from clary.workloads.algorithms.first_party.log_lines import PROGRESS, THROUGHPUT, quality_metric
@@ -19,8 +18,6 @@ from clary.workloads.algorithms.first_party.schema import (
     text,
 )
 from clary.workloads.algorithms.hyperparameters import Hyperparameter, Interval
-from clary.workloads.algorithms.job import Job
-from clary.workloads.serving.handlers import BatchHandler
 
 NETWORKS = ("hcnn", "bilstm", "pooled_embedding")
 COMPARATORS = ("hadamard", "concat", "abs_diff")
@@ -129,17 +126,7 @@ SCHEMA = Schema(
 )
 
 
-def train(job: Job) -> None:
-    from clary.workloads.algorithms.object2vec import training
-
-    training.train(job, ALGORITHM)
-
-
-def handler(model_dir: str | Path) -> BatchHandler:
-    """The model of a folder, ready to answer; what the model server calls in algorithm mode."""
-    from clary.workloads.algorithms.object2vec import serving
-
-    return serving.load(Path(model_dir))
+train, handler = entries(__name__, "ALGORITHM")
 
 
 def _metrics() -> tuple[Metric, ...]:

@@ -10,6 +10,7 @@ from typing import Any
 import numpy as np
 import torch
 
+from clary.workloads.algorithms.execution_parameters import execution_parameters
 from clary.workloads.algorithms.first_party import json_exchange, model_files
 from clary.workloads.algorithms.first_party.requests import JSON_LINES
 from clary.workloads.algorithms.object2vec import SOFTMAX
@@ -33,7 +34,7 @@ class PairHandler:
         return True
 
     def execution_parameters(self) -> dict[str, object]:
-        return json_exchange.execution_parameters()
+        return execution_parameters()
 
     def invoke(
         self, body: bytes, content_type: str, accept: str, headers: Mapping[str, str]

@@ -39,6 +39,7 @@ def train(job: Job, algorithm: Algorithm) -> None:
         started = time.monotonic()
         epochs = trainer.fit(found["train"], found.get("validation"))
         run.finished(found["train"].count * epochs, time.monotonic() - started)
+        trainer.report("train", trainer.trained)
         for name in ("validation", "test"):
             if name in found and found[name].count:
                 trainer.report(name, trainer.judge(found[name]))
@@ -66,13 +67,15 @@ class Trainer:
             values["weight_decay"],
         )
         self.random = np.random.default_rng(SEED)
+        self.trained = np.zeros(3)  # the sums of the last epoch
 
     def fit(self, examples: pairs.Pairs, held_out: pairs.Pairs | None) -> int:
         """The number of epochs until the watched loss fell no more."""
         best, waited, done = np.inf, 0, 0
         for epoch in range(self.values["epochs"]):
             started = time.monotonic()
-            loss = self.report("train", self._epoch(examples), epoch)
+            self.trained = self._epoch(examples)
+            loss = self.report("train", self.trained, epoch)
             if held_out is not None and held_out.count:
                 loss = self.report("validation", self.judge(held_out), epoch)
             done = epoch + 1

@@ -4,15 +4,13 @@ from __future__ import annotations
 
 import re
 from collections.abc import Mapping
-from pathlib import Path
 from typing import Any
 
-from clary.workloads.algorithms.algorithm import Algorithm
+from clary.workloads.algorithms.algorithm import Algorithm, entries
 from clary.workloads.algorithms.first_party.errors import ClientError
 from clary.workloads.algorithms.first_party.log_lines import PROGRESS, THROUGHPUT
 from clary.workloads.algorithms.first_party.schema import Schema, choice, integer, number, text
 from clary.workloads.algorithms.hyperparameters import Interval
-from clary.workloads.algorithms.job import Job
 from clary.workloads.algorithms.vision.declaration import (
     EPOCH_LIST,
     IMAGE,
@@ -24,7 +22,6 @@ from clary.workloads.algorithms.vision.declaration import (
     momentum_and_decay,
     quality_metric,
 )
-from clary.workloads.serving.handlers import BatchHandler
 
 UNIT = Interval(0, 1, low_open=True)
 
@@ -86,17 +83,7 @@ SCHEMA = Schema(
 )
 
 
-def train(job: Job) -> None:
-    from clary.workloads.algorithms.object_detection import training
-
-    training.train(job, ALGORITHM)
-
-
-def handler(model_dir: str | Path) -> BatchHandler:
-    """The model of a folder, ready to answer; what the model server calls in algorithm mode."""
-    from clary.workloads.algorithms.object_detection import serving
-
-    return serving.load(Path(model_dir))
+train, handler = entries(__name__, "ALGORITHM")
 
 
 ALGORITHM = Algorithm(

@@ -18,18 +18,18 @@ from clary.workloads.algorithms.vision.requests import (
     as_json,
     chosen_accept,
     picture,
+    placed,
 )
 from clary.workloads.serving.handlers import Rejected
 
 
-class Finder(ImageHandler):
+class Finder:
     """Images of several requests are looked at together."""
 
     batchable = True
 
     def __init__(self, network: Detector, side: int, nms_threshold: float) -> None:
-        super().__init__()
-        self.network = network.eval().to(self.device, memory_format=torch.channels_last)
+        self.network, self.device = placed(network)
         # The size of the request's image goes with its pixels: boxes may be asked for in pixels.
         self.row = np.dtype([("pixels", "<f4", (3, side, side)), ("size", "<i8", (2,))])
         self.side, self.nms_threshold = side, nms_threshold
@@ -77,7 +77,7 @@ def _annotated(boxes: np.ndarray, width: int, height: int) -> dict[str, Any]:
     }
 
 
-def load(folder: Path) -> Finder:
+def load(folder: Path) -> ImageHandler:
     """The handler for a model folder; refuses with 500 where no model can be read."""
     found = weights.load_for_serving(folder, FILE, NAME)
     try:
@@ -89,4 +89,4 @@ def load(folder: Path) -> Finder:
     except (KeyError, TypeError, ValueError) as problem:
         raise Rejected(500, f"Unable to load model: {found.source}: {problem}") from problem
     weights.restore(network, found)
-    return Finder(network, side, threshold)
+    return ImageHandler(Finder(network, side, threshold))

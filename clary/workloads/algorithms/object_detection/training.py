@@ -20,6 +20,7 @@ from clary.workloads.algorithms.object_detection.pixels import load
 from clary.workloads.algorithms.object_detection.precision import mean_average_precision
 from clary.workloads.algorithms.vision import learning, samples, weights
 from clary.workloads.algorithms.vision.batches import batches, in_order, shuffled
+from clary.workloads.algorithms.vision.epochs import learn
 from clary.workloads.algorithms.vision.run import SEED, Run, run
 from clary.workloads.algorithms.vision.samples import Sample
 
@@ -90,21 +91,14 @@ def train(job: Job, algorithm: Algorithm) -> None:
         around.counted(training.samples)
         validation = _annotated(around, "validation")
         trainer = Trainer(around)
-        stopping = learning.EarlyStopping.of(around.values)
-        epochs, best = around.values["epochs"], -1.0
-        for epoch in range(trainer.first_epoch, epochs):
-            _epoch(around, trainer, training, epoch)
-            value = _validate(around, trainer, validation, epoch)
-            around.checkpoint(trainer.network, trainer.document, epoch)
-            around.session.log.progress(epoch + 1, epochs)
-            if value is None or value > best:
-                best = best if value is None else value
-                _save(around, trainer)
-            if value is not None and stopping.is_over(value, epoch):
-                around.say(f"Early stopping after epoch {epoch}: no more gain in mAP")
-                break
-        if not (job.model / FILE).exists():
-            _save(around, trainer)
+        learn(
+            around,
+            trainer,
+            "mAP",
+            epoch=lambda at: _epoch(around, trainer, training, at),
+            validate=lambda at: _validate(around, trainer, validation, at),
+            keep=lambda: _save(around, trainer),
+        )
 
 
 def _save(around: Run, trainer: Trainer) -> None:

@@ -16,7 +16,7 @@ from clary.workloads.algorithms.semantic_segmentation.network import Segmenter
 from clary.workloads.algorithms.semantic_segmentation.pixels import fitted
 from clary.workloads.algorithms.semantic_segmentation.training import FILE, NAME
 from clary.workloads.algorithms.vision import weights
-from clary.workloads.algorithms.vision.requests import ImageHandler, chosen_accept, picture
+from clary.workloads.algorithms.vision.requests import ImageHandler, chosen_accept, picture, placed
 from clary.workloads.formats import protobuf_wire as wire
 from clary.workloads.formats.recordio_protobuf import FIELDS, MAGIC
 from clary.workloads.serving.handlers import Rejected
@@ -26,12 +26,13 @@ RECORDIO = "application/x-recordio-protobuf"
 VALUES_MAX = 200_000_000
 
 
-class Painter(ImageHandler):
+class Painter:
     """Answers at the size of the request's image."""
 
+    batchable = False
+
     def __init__(self, network: Segmenter, base: int) -> None:
-        super().__init__()
-        self.network = network.eval().to(self.device, memory_format=torch.channels_last)
+        self.network, self.device = placed(network)
         self.base = base
         self.classes = network.classifier.out_channels
 
@@ -78,7 +79,7 @@ def _feature(name: str, field: int, packed: bytes) -> bytes:
     return wire.chunk(1, wire.chunk(1, name.encode()) + wire.chunk(2, value))
 
 
-def load(folder: Path) -> Painter:
+def load(folder: Path) -> ImageHandler:
     """The handler for a model folder; refuses with 500 where no model can be read."""
     found = weights.load_for_serving(folder, FILE, NAME)
     try:
@@ -91,4 +92,4 @@ def load(folder: Path) -> Painter:
     except (KeyError, TypeError, ValueError, AttributeError) as problem:
         raise Rejected(500, f"Unable to load model: {found.source}: {problem}") from problem
     weights.restore(network, found)
-    return Painter(network, base)
+    return ImageHandler(Painter(network, base))

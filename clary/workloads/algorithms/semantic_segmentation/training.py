@@ -17,6 +17,7 @@ from clary.workloads.algorithms.semantic_segmentation import masks, pixels
 from clary.workloads.algorithms.semantic_segmentation.network import AUXILIARY_SHARE, Segmenter
 from clary.workloads.algorithms.vision import learning, pictures, samples, weights
 from clary.workloads.algorithms.vision.batches import batches, in_order, shuffled
+from clary.workloads.algorithms.vision.epochs import learn
 from clary.workloads.algorithms.vision.run import SEED, Run, run
 from clary.workloads.algorithms.vision.samples import Sample
 
@@ -96,21 +97,14 @@ def train(job: Job, algorithm: Algorithm) -> None:
         around.counted(training.samples)
         validation = _masked(around, "validation")
         trainer = Trainer(around)
-        stopping = learning.EarlyStopping.of(around.values)
-        epochs, best = around.values["epochs"], -1.0
-        for epoch in range(trainer.first_epoch, epochs):
-            _epoch(around, trainer, training, epoch)
-            value = _validate(around, trainer, validation, epoch)
-            around.checkpoint(trainer.network, trainer.document, epoch)
-            around.session.log.progress(epoch + 1, epochs)
-            if value is None or value > best:
-                best = best if value is None else value
-                _save(around, trainer)
-            if value is not None and stopping.is_over(value, epoch):
-                around.say(f"Early stopping after epoch {epoch}: no more gain in mIOU")
-                break
-        if not (job.model / FILE).exists():
-            _save(around, trainer)
+        learn(
+            around,
+            trainer,
+            "mIOU",
+            epoch=lambda at: _epoch(around, trainer, training, at),
+            validate=lambda at: _validate(around, trainer, validation, at),
+            keep=lambda: _save(around, trainer),
+        )
 
 
 def _save(around: Run, trainer: Trainer) -> None:

@@ -6,6 +6,8 @@ import copy
 import math
 import time
 from collections.abc import Mapping
+from dataclasses import asdict, dataclass, field
+from itertools import islice
 from typing import Any
 
 import numpy as np
@@ -17,7 +19,15 @@ from clary.workloads.algorithms.first_party import device, gradients
 from clary.workloads.algorithms.first_party.errors import ClientError
 from clary.workloads.algorithms.first_party.session import Session, no_examples, session
 from clary.workloads.algorithms.job import Job
-from clary.workloads.algorithms.seq2seq import ACCURACY, BLEU, CNN, PERPLEXITY, RNN, SCHEMA
+from clary.workloads.algorithms.seq2seq import (
+    ACCURACY,
+    BLEU,
+    CNN,
+    PERPLEXITY,
+    RNN,
+    SCHEMA,
+    checkpoints,
+)
 from clary.workloads.algorithms.seq2seq.beam_search import search
 from clary.workloads.algorithms.seq2seq.bleu import bleu
 from clary.workloads.algorithms.seq2seq.network import SequenceNetwork, initialize
@@ -64,6 +74,17 @@ def train(job: Job, algorithm: Algorithm) -> None:
         )
 
 
+@dataclass
+class Progress:
+    """How far training is; `sums` are of the loss, of right words, and of words."""
+
+    epoch: int = 0
+    batches: int = 0
+    batches_of_epoch: int = 0
+    seen: int = 0
+    sums: Any = field(default_factory=lambda: np.zeros(3))
+
+
 class Trainer:
     """The network, its optimiser, and what the checkpoints have found so far."""
 
@@ -94,25 +115,76 @@ class Trainer:
 
     def fit(self, pairs: Pairs) -> int:
         """How many pairs were seen; the network keeps the weights of the best checkpoint."""
-        every, batches, seen, epoch = self.values["checkpoint_frequency_num_batches"], 0, 0, 0
-        most, goes_on, sums = self.values["max_num_batches"], True, np.zeros(3)
-        while goes_on and epoch != self.values["max_num_epochs"]:
-            started, before = time.monotonic(), seen
-            for batch in self.batcher.batches(pairs, self.random):
-                sums += self._learn(batch, batches)
-                batches, seen = batches + 1, seen + len(batch.sources)
-                if batches % every == 0:
-                    goes_on = self._checkpoint(sums, epoch, batches)
-                    sums = np.zeros(3)
-                goes_on = goes_on and batches != most
+        every, most = (
+            self.values["checkpoint_frequency_num_batches"],
+            self.values["max_num_batches"],
+        )
+        at, goes_on = self._resumed() or Progress(), True
+        while goes_on and at.epoch != self.values["max_num_epochs"]:
+            started, before = time.monotonic(), at.seen
+            order = self.random.bit_generator.state
+            for batch in islice(
+                self.batcher.batches(pairs, self.random), at.batches_of_epoch, None
+            ):
+                at.sums = at.sums + self._learn(batch, at.batches)
+                at.batches, at.seen = at.batches + 1, at.seen + len(batch.sources)
+                at.batches_of_epoch += 1
+                if at.batches % every == 0:
+                    goes_on = self._checkpoint(at.sums, at.epoch, at.batches)
+                    at.sums = np.zeros(3)
+                    if goes_on:
+                        self._keep(at, order)
+                goes_on = goes_on and at.batches != most
                 if not goes_on:
                     break
-            epoch += 1
-            self._tell(epoch, batches, seen - before, time.monotonic() - started)
-        if sums[2]:
-            self._checkpoint(sums, epoch - 1, batches)
+            at.epoch, at.batches_of_epoch = at.epoch + 1, 0
+            if goes_on:
+                self._keep(at, self.random.bit_generator.state)
+            self._tell(at.epoch, at.batches, at.seen - before, time.monotonic() - started)
+        if at.sums[2]:
+            self._checkpoint(at.sums, at.epoch - 1, at.batches)
         self.network.load_state_dict(self.kept)
-        return seen
+        return at.seen
+
+    def _keep(self, at: Progress, order: Any) -> None:
+        """What an interrupted job goes on from, if the job has a CheckpointConfig.
+
+        `order` is the state of the random numbers before the epoch's batches were shuffled.
+        """
+        folder = self.run.job.checkpoints
+        if folder is None:
+            return
+        state = {
+            "progress": {**asdict(at), "sums": at.sums.tolist()},
+            "order": order,
+            "random": torch.get_rng_state(),
+            "network": self.network.state_dict(),
+            "optimizer": self.optimizer.state_dict(),
+            "kept": self.kept,
+            "best": self.best,
+            "counts": [self.checkpoints, self.waited],
+        }
+        checkpoints.save(folder, state)
+
+    def _resumed(self) -> Progress | None:
+        folder = self.run.job.checkpoints
+        found = checkpoints.load(folder, self.device) if folder is not None else None
+        if folder is None or found is None:
+            return None
+        try:
+            self.network.load_state_dict(found["kept"])
+            self.kept = copy.deepcopy(self.network.state_dict())
+            self.network.load_state_dict(found["network"])
+            self.optimizer.load_state_dict(found["optimizer"])
+            self.best, (self.checkpoints, self.waited) = dict(found["best"]), found["counts"]
+            self.random.bit_generator.state = found["order"]
+            torch.set_rng_state(found["random"].cpu())
+            at = Progress(**found["progress"])
+            at.sums = np.array(at.sums)
+        except (KeyError, TypeError, ValueError, RuntimeError, AttributeError) as problem:
+            raise checkpoints.unfit(folder, problem) from problem
+        self.run.log.say(f"Training continues after {at.batches} batches from a checkpoint")
+        return at
 
     def report(self, scores: Mapping[str, float], epoch: int | None) -> None:
         for name, value in scores.items():

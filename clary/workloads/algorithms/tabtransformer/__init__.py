@@ -2,11 +2,8 @@
 
 from __future__ import annotations
 
-from pathlib import Path
-
-from clary.workloads.algorithms.algorithm import Algorithm
+from clary.workloads.algorithms.algorithm import Algorithm, entries
 from clary.workloads.algorithms.hyperparameters import Interval
-from clary.workloads.algorithms.job import Job
 from clary.workloads.algorithms.tabular.declaration import (
     AT_LEAST_ONE,
     CHANNELS,
@@ -18,7 +15,6 @@ from clary.workloads.algorithms.tabular.declaration import (
     metric,
     number,
 )
-from clary.workloads.serving.handlers import BatchHandler
 
 HYPERPARAMETERS = Defaulted(
     declared=(
@@ -46,17 +42,7 @@ HYPERPARAMETERS = Defaulted(
 )
 
 
-def train(job: Job) -> None:
-    from clary.workloads.algorithms.tabtransformer import training
-
-    training.train(job, HYPERPARAMETERS)
-
-
-def handler(model_dir: str | Path) -> BatchHandler:
-    """The model of a folder, ready to answer; what the model server calls in algorithm mode."""
-    from clary.workloads.algorithms.tabtransformer import serving
-
-    return serving.load(Path(model_dir))
+train, handler = entries(__name__, "HYPERPARAMETERS")
 
 
 ALGORITHM = Algorithm(

@@ -15,8 +15,9 @@ from clary.workloads.algorithms.errors import AlgorithmError
 from clary.workloads.algorithms.job import Job, log
 from clary.workloads.algorithms.tabtransformer import encoding
 from clary.workloads.algorithms.tabtransformer.network import Shape, TabTransformer
-from clary.workloads.algorithms.tabular import frames, layout, model_document, problems
+from clary.workloads.algorithms.tabular import frames, model_document, problems
 from clary.workloads.algorithms.tabular.declaration import Defaulted
+from clary.workloads.algorithms.tabular.preparation import prepare
 from clary.workloads.algorithms.tabular.problems import Problem
 
 WEIGHTS = "model.pt"
@@ -27,20 +28,16 @@ METRICS = {"regression": "r2", "binary": "f1", "multiclass": "accuracy"}
 
 def train(job: Job, hyperparameters: Defaulted) -> None:
     """Train on the first host, on its GPU if it has one."""
-    hyperparameters.remark(job.hyperparameters)
-    if not job.is_first:
-        log("TabTransformer trains on the first host only.", "WARNING")
+    prepared = prepare(job, hyperparameters, "TabTransformer")
+    if prepared is None:
         return
-    found = layout.find(job)
-    training, validation = frames.read_both(job, found)
-    stated = problems.stated(job, "", {})
-    problem = problems.of(np.unique(training.labels), training.count, stated)
-    columns = encoding.learn(training.features, found.categorical)
+    training, validation, problem = prepared.training, prepared.validation, prepared.problem
+    columns = encoding.learn(training.features, prepared.categorical)
     torch.manual_seed(SEED)
     device = torch.device("cuda" if torch.cuda.is_available() else "cpu")
     log(
-        f"Train {problem.kind} on {training.count} rows with {len(found.categorical)} categorical "
-        f"and {len(columns.numeric)} numeric features, validate on {validation.count} rows, "
+        f"Train {problem.kind} on {training.count} rows with {len(columns.categorical)} "
+        f"categorical and {len(columns.numeric)} numeric features, validate on {validation.count} rows, "
         f"on {device}"
     )
     values = job.hyperparameters

@@ -27,8 +27,9 @@ POSITIVE = Interval(0, low_open=True)
 ZERO_TO_ONE = Interval(0, 1)
 SHARE = Interval(0, 1, low_open=True)
 INSIDE_ONE = Interval(0, 1, low_open=True, high_open=True)
+TUNING_OBJECTIVE = "_tuning_objective_metric"
 # What tuning jobs and the SDKs add to every job.
-ACCEPTED_EVERYWHERE = ("_tuning_objective_metric",)
+ACCEPTED_EVERYWHERE = (TUNING_OBJECTIVE,)
 
 
 @dataclass(frozen=True)

@@ -12,9 +12,10 @@ from typing import Any
 import numpy as np
 import pandas
 
+from clary.workloads.algorithms import csv_numbers
 from clary.workloads.algorithms.errors import UserError
 from clary.workloads.algorithms.job import Job
-from clary.workloads.algorithms.tabular import layout
+from clary.workloads.algorithms.tabular import layout, matrices
 from clary.workloads.algorithms.tabular.numeric_rows import decode as decode_numbers
 from clary.workloads.algorithms.tabular.serving import unfit
 from clary.workloads.algorithms.tabular.splits import Fifth
@@ -39,20 +40,50 @@ class Frame:
 
 def read_both(job: Job, found: layout.Layout) -> tuple[Frame, Frame]:
     """The training data, and what validates it: a channel's, or a fifth of the training data."""
-    training = read(found.training, found.categorical)
+    training, validation = _plain(found) or _with_words(found)
+    if not training.count or not validation.count:
+        count = training.count + validation.count
+        raise UserError(f"{count} rows are too few to train on and to validate with.")
     features = training.features.shape[1]
+    if validation.features.shape[1] != features:
+        raise UserError(
+            f"The training data has {features} features, the validation data "
+            f"{validation.features.shape[1]}."
+        )
+    return training, validation
+
+
+def _plain(found: layout.Layout) -> tuple[Frame, Frame] | None:
+    """Both tables, if they hold numbers alone, as those that are large mostly do."""
+    if found.categorical:
+        return None
+    try:
+        if not found.validation:
+            both = matrices.read_in_two(found.training)
+        else:
+            both = matrices.read(found.training), matrices.read(found.validation)
+    except matrices.NotPlain:
+        return None
+    if not all(one.count for one in both):
+        return None
+    training, validation = (
+        Frame(pandas.DataFrame(one.features(), copy=False), _present(one.labels())) for one in both
+    )
+    return training, validation
+
+
+def _with_words(found: layout.Layout) -> tuple[Frame, Frame]:
+    training = read(found.training, found.categorical)
     if found.validation:
-        validation = read(found.validation, found.categorical)
-        if validation.features.shape[1] != features:
-            raise UserError(
-                f"The training data has {features} features, the validation data "
-                f"{validation.features.shape[1]}."
-            )
-        return training, validation
+        return training, read(found.validation, found.categorical)
     mask = Fifth().mask(training.count)
-    if not mask.any() or mask.all():
-        raise UserError(f"{training.count} rows are too few to train on and to validate with.")
     return training.rows(~mask), training.rows(mask)
+
+
+def _present(labels: Any) -> np.ndarray:
+    if pandas.isna(labels).any():
+        raise UserError("The label in the first column is missing in some rows.")
+    return np.asarray(labels)
 
 
 def read(paths: Sequence[Path], categorical: Sequence[int]) -> Frame:
@@ -62,15 +93,15 @@ def read(paths: Sequence[Path], categorical: Sequence[int]) -> Frame:
         raise UserError("The files of a channel differ in their number of columns.")
     whole = parts[0] if len(parts) == 1 else pandas.concat(parts, ignore_index=True)
     labels = whole.pop(0)
-    if labels.isna().any():
-        raise UserError("The label in the first column is missing in some rows.")
     whole.columns = range(whole.shape[1])
-    return Frame(whole, labels.to_numpy())
+    return Frame(whole, _present(labels))
 
 
 def _read(path: Path, categorical: Sequence[int]) -> Any:
     with path.open("rb") as file:
-        line = file.readline(_SNIFFED_BYTES).decode("utf-8", "replace")
+        head = file.readline(_SNIFFED_BYTES)
+    csv_numbers.refuse_gzip(head, path.name, "text/csv")
+    line = head.decode("utf-8", "replace")
     width = len(next(csv.reader([line.strip("\r\n")]), []))
     if width < 2:
         raise UserError(

@@ -9,6 +9,7 @@ from typing import Any, Protocol
 import numpy as np
 
 from clary.workloads.algorithms.channels import parse_content_type
+from clary.workloads.algorithms.execution_parameters import execution_parameters
 from clary.workloads.algorithms.tabular.problems import Problem
 from clary.workloads.serving.handlers import Rejected
 
@@ -42,7 +43,7 @@ class PredictionHandler:
         return True
 
     def execution_parameters(self) -> dict[str, object]:
-        return {"MaxConcurrentTransforms": 1, "BatchStrategy": "MULTI_RECORD", "MaxPayloadInMB": 6}
+        return execution_parameters(at_once=1)
 
     def decode(self, body: bytes, content_type: str) -> Any:
         kind, _ = parse_content_type(content_type or "")

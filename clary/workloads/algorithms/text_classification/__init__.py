@@ -2,12 +2,9 @@
 
 from __future__ import annotations
 
-from pathlib import Path
-
-from clary.workloads.algorithms.algorithm import Algorithm
+from clary.workloads.algorithms.algorithm import Algorithm, entries
 from clary.workloads.algorithms.channels import ChannelDeclaration
 from clary.workloads.algorithms.hyperparameters import Interval
-from clary.workloads.algorithms.job import Job
 from clary.workloads.algorithms.tabular.declaration import (
     AT_LEAST_ONE,
     AT_LEAST_ZERO,
@@ -20,7 +17,6 @@ from clary.workloads.algorithms.tabular.declaration import (
     number,
     switch,
 )
-from clary.workloads.serving.handlers import BatchHandler
 
 OPTIMIZERS = ("adamw", "adam", "sgd", "nesterov", "rmsprop", "adagrad", "adadelta")
 BELOW_ONE = Interval(0, 1, high_open=True)
@@ -73,17 +69,7 @@ HYPERPARAMETERS = Defaulted(
 )
 
 
-def train(job: Job) -> None:
-    from clary.workloads.algorithms.text_classification import training
-
-    training.train(job, HYPERPARAMETERS)
-
-
-def handler(model_dir: str | Path) -> BatchHandler:
-    """The model of a folder, ready to answer; what the model server calls in algorithm mode."""
-    from clary.workloads.algorithms.text_classification import serving
-
-    return serving.load(Path(model_dir))
+train, handler = entries(__name__, "HYPERPARAMETERS")
 
 
 ALGORITHM = Algorithm(

@@ -11,6 +11,7 @@ import torch
 from transformers import AutoModelForSequenceClassification, AutoTokenizer
 
 from clary.workloads.algorithms.channels import parse_content_type
+from clary.workloads.algorithms.execution_parameters import SINGLE_RECORD, execution_parameters
 from clary.workloads.algorithms.tabular import model_document
 from clary.workloads.algorithms.tabular.serving import JSON, is_verbose, probabilities, unfit
 from clary.workloads.algorithms.text_classification.training import FOLDER, tokens
@@ -31,7 +32,7 @@ class TextHandler:
         return True
 
     def execution_parameters(self) -> dict[str, object]:
-        return {"MaxConcurrentTransforms": 1, "BatchStrategy": "SINGLE_RECORD", "MaxPayloadInMB": 6}
+        return execution_parameters(SINGLE_RECORD, at_once=1)
 
     def decode(self, body: bytes, content_type: str) -> np.ndarray:
         kind, _ = parse_content_type(content_type or "")

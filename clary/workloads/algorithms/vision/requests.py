@@ -3,55 +3,66 @@
 from __future__ import annotations
 
 import json
-import os
 from collections.abc import Mapping, Sequence
-from typing import Any
+from typing import Any, Protocol, TypeVar
 
 import torch
 from PIL import Image
+from torch import nn
 
 from clary.workloads.algorithms.channels import parse_content_type
+from clary.workloads.algorithms.execution_parameters import SINGLE_RECORD, execution_parameters
 from clary.workloads.algorithms.vision import pictures
 from clary.workloads.serving.handlers import Rejected
 
 JSON, JSON_LINES = "application/json", "application/jsonlines"
 CONTENT_TYPES = ("application/x-image", "image/jpeg", "image/png")
 SHORT = {"json": JSON, "jsonlines": JSON_LINES}
-PAYLOAD_MEGABYTES = 6
+Network = TypeVar("Network", bound=nn.Module)
+
+
+class Model(Protocol):
+    """What an algorithm for images serves."""
+
+    batchable: bool  # whether images of several requests are looked at together
+
+    def decode(self, body: bytes, content_type: str) -> Any:
+        """The image of a request as the network takes it; refuses with 400 or 415."""
+        ...
+
+    def predict(self, rows: Any) -> Any:
+        """What the network says of it."""
+        ...
+
+    def encode(self, results: Any, accept: str) -> tuple[str, bytes]:
+        """The content type and the body; refuses with 406."""
+        ...
 
 
 class ImageHandler:
-    """What the handlers of all algorithms for images have in common."""
+    """Answers requests with one model."""
 
-    batchable = False
-
-    def __init__(self) -> None:
-        self.device = torch.device("cuda" if torch.cuda.is_available() else "cpu")
+    def __init__(self, model: Model) -> None:
+        self.batchable = model.batchable
+        self.decode, self.predict, self.encode = model.decode, model.predict, model.encode
 
     def ping(self) -> bool:
         return True
 
     def execution_parameters(self) -> dict[str, object]:
-        return {
-            "MaxConcurrentTransforms": os.cpu_count() or 1,
-            "BatchStrategy": "SINGLE_RECORD",
-            "MaxPayloadInMB": PAYLOAD_MEGABYTES,
-        }
-
-    def decode(self, body: bytes, content_type: str) -> Any:
-        raise NotImplementedError
-
-    def predict(self, rows: Any) -> Any:
-        raise NotImplementedError
-
-    def encode(self, results: Any, accept: str) -> tuple[str, bytes]:
-        raise NotImplementedError
+        return execution_parameters(SINGLE_RECORD)
 
     def invoke(
         self, body: bytes, content_type: str, accept: str, headers: Mapping[str, str]
     ) -> tuple[int, str, bytes]:
         """Answer one request by itself."""
         return (200, *self.encode(self.predict(self.decode(body, content_type)), accept))
+
+
+def placed(network: Network) -> tuple[Network, torch.device]:
+    """A network that is ready to answer, and where it does."""
+    device = torch.device("cuda" if torch.cuda.is_available() else "cpu")
+    return network.eval().to(device, memory_format=torch.channels_last), device
 
 
 def picture(body: bytes, content_type: str, mode: str = "RGB") -> Image.Image:
