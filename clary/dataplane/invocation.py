@@ -31,7 +31,8 @@ from clary.model.errors import ApiError, InternalFailure, ThrottlingException
 log = logging.getLogger(__name__)
 
 INSTANCES_TRIED_MAX = 2
-AGAIN_SECONDS = (0.02, 0.5)
+BEHIND_CRASHES_TRIED_MAX = 20
+AGAIN_SECONDS = (0.02, 0.25)
 CONTENT_TYPE = "content-type"
 
 
@@ -123,16 +124,19 @@ class Invocation:
 
     def failed(self, problem: UpstreamFailure) -> None:
         self.model_seconds += time.perf_counter() - self.sent
-        may_try = self.tried < INSTANCES_TRIED_MAX
-        if may_try and isinstance(problem, CannotConnect):
+        if isinstance(problem, CannotConnect) and self.tried < INSTANCES_TRIED_MAX:
             self.settled.again(self)
-        elif may_try and isinstance(problem, NotBegun):
+        elif isinstance(problem, NotBegun) and self._may_wait_again():
             # A process of the server died of one of its requests, perhaps of this one: all at once
             # again, they would meet it again.
             pause = random.uniform(*AGAIN_SECONDS)
             asyncio.get_running_loop().call_later(pause, self.settled.again, self)
         else:
             self.settled.failed(self, failure(self.route, problem, self.container))
+
+    def _may_wait_again(self) -> bool:
+        waited = time.perf_counter() - self.started
+        return self.tried < BEHIND_CRASHES_TRIED_MAX and waited < self.variant.timeout_seconds
 
 
 # Told the head and body of a successful answer, or an error.

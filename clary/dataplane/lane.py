@@ -134,7 +134,6 @@ class Lane(asyncio.Protocol):
                 at = start
             elif not head.framed:
                 self._pieces = Pieces(head, self.lanes.body_bytes_max)
-                self.lanes.comes_in_pieces()
                 at = len(data) - len(self._feed_pieces(data[start:]))
             elif head.length > self.lanes.body_bytes_max:
                 self._skipping = max(0, stop - len(data))

@@ -28,7 +28,6 @@ from clary.dataplane.upstream import (
 SWEEP_SECONDS = 0.1
 HEADS_REMEMBERED_MAX = 1024
 HEAD_REMEMBERED_BYTES_MAX = 2048
-LANES_ALONE_MAX = 64  # to a server whose answers take as long as their pieces do
 
 
 class Lanes:
@@ -107,14 +106,6 @@ class Lanes:
                     self._heads.clear()
                 self._heads[raw] = head
         return head
-
-    def comes_in_pieces(self) -> None:
-        """An answer in pieces may take its time: from now on nothing is put behind another one."""
-        if self.depth > 1:
-            self.depth = 1
-            self.lanes_max = max(self.lanes_max, LANES_ALONE_MAX)
-            if self._waiting:
-                self._open_more()
 
     def settled(self, lane: Lane, wanted: bool) -> None:
         """A lane delivered an answer: it has room for another request."""

@@ -276,7 +276,7 @@ class RoutingTable:
         key = (entry["socket"], workers)
         instance = self._instances.get(key)
         if instance is None:
-            instance = model_server(entry["id"], Path(key[0]), workers)
+            instance = model_server(entry["id"], Path(key[0]), workers, several="models" in entry)
             if "containers" in entry:
                 named = tuple((one["name"], _container(one)) for one in entry["containers"])
                 instance = replace(instance, containers=named)
@@ -300,19 +300,24 @@ class RoutingTable:
 
 def _container(entry: dict[str, Any]) -> Instance:
     workers = int(entry.get("pipelined_workers") or 0)
-    server = model_server(entry["name"], Path(entry["socket"]), workers)
+    several = "models" in entry
+    server = model_server(entry["name"], Path(entry["socket"]), workers, several=several)
     if "multi_model" not in entry:
         return server
     settings = MultiModelSettings.parse(entry["multi_model"])
     return replace(server, multi_model=settings, models=Path(entry["models"]))
 
 
-def model_server(name: str, socket: Path, workers: int) -> Instance:
+def model_server(name: str, socket: Path, workers: int, *, several: bool = False) -> Instance:
     """The connections to an instance; `workers` processes answer it if it takes pipelined requests.
 
     SageMaker's own bound for a container to accept a connection is 250 ms.
     """
     lanes_max = min(LANES_PER_WORKER * workers, LANES_MAX) or CONNECTIONS_PER_INSTANCE_MAX
+    if workers == 1 and not several:
+        # One process with one model does one thing after another. On one lane, what it was at when
+        # it died is the first request, and all others may be sent again.
+        lanes_max = 1
     lanes = Lanes(
         socket,
         lanes_max=lanes_max,

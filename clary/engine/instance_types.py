@@ -1,4 +1,4 @@
-"""What an ML instance type has: its processors and its memory, as AWS publishes them."""
+"""What an ML instance type has: its processors, memory and accelerators, as AWS publishes them."""
 
 from __future__ import annotations
 
@@ -61,6 +61,27 @@ _EXCEPTIONS: dict[str, tuple[int, float]] = {
     "dl1.24xlarge": (96, 768),
 }
 _WORDS = {"medium": 1, "large": 2, "xlarge": 4}
+# GPUs and Neuron devices, by family: what has more than one, by size.
+_ACCELERATORS: dict[str, dict[str, int]] = {
+    "g4dn": {"12xlarge": 4, "metal": 8},
+    "g5": {"12xlarge": 4, "24xlarge": 4, "48xlarge": 8},
+    "g6": {"12xlarge": 4, "24xlarge": 4, "48xlarge": 8},
+    "g6e": {"12xlarge": 4, "24xlarge": 4, "48xlarge": 8},
+    "inf1": {"6xlarge": 4, "24xlarge": 16},
+    "inf2": {"24xlarge": 6, "48xlarge": 12},
+    "trn1": {"32xlarge": 16},
+    "trn1n": {"32xlarge": 16},
+    "trn2": {"48xlarge": 16},
+    "p2": {"8xlarge": 8, "16xlarge": 16},
+    "p3": {"8xlarge": 4, "16xlarge": 8},
+    "p3dn": {"24xlarge": 8},
+    "p4d": {"24xlarge": 8},
+    "p4de": {"24xlarge": 8},
+    "p5": {"48xlarge": 8},
+    "p5e": {"48xlarge": 8},
+    "p5en": {"48xlarge": 8},
+    "dl1": {"24xlarge": 8},
+}
 
 
 def size_of(instance_type: str) -> Size | None:
@@ -75,6 +96,15 @@ def size_of(instance_type: str) -> Size | None:
     if gibibytes is None or cpus is None:
         return None
     return Size(cpus, int(cpus * gibibytes * GIBIBYTE))
+
+
+def accelerators_of(instance_type: str) -> int | None:
+    """How many accelerators a type of known size has; None where that is not known here."""
+    family, _, size = instance_type.removeprefix("ml.").partition(".")
+    if family in _ACCELERATORS:
+        return _ACCELERATORS[family].get(size, 1)
+    letters = re.match("[a-z]*", family)
+    return 0 if letters and letters.group() in ("c", "m", "r", "t") else None
 
 
 def _cpus(size: str) -> int | None:

@@ -50,9 +50,10 @@ from clary.runner.transforming import Transforming
 _POLL_SECONDS = 1.0  # a lost SIGTERM is made up for by looking at the halt file
 _FAILURE_CHARACTERS_MAX = 1024
 _OUTPUT_SECONDS_MAX = 60.0
+_LAST_LINES_SECONDS_MAX = 0.5
 _SHUTDOWN_GRACE_SECONDS = 5.0
 _RESTARTS_MAX = 10  # of a server, each within a minute of the one before
-_RESTARTS_BEFORE_READY_MAX = 3
+_RESTARTS_BEFORE_READY_MAX = 2
 _RESTART_SECONDS_MAX = 30.0
 _STABLE_SECONDS = 60.0
 _UNHEALTHY = "The primary container did not pass the ping health check."
@@ -328,7 +329,11 @@ class _Host:
             return self._judge(ending, reason)
         if told is not None and (reason or told.result == "success"):
             outputs = {"transform": {"files": told.files, "failed": told.failed}}
-            return Result(told.result, None, told.failure, told.source, outputs=outputs)
+            killed = self._ran_out_of_memory or self._group.out_of_memory()
+            killed = killed and told.result == "failure"
+            lost = _out_of_memory(self._spec, program.Ending(0, None)) if killed else ""
+            failure = f"{lost} {told.failure}".strip()
+            return Result(told.result, None, failure, told.source, killed, outputs)
         if reason:
             return Result("failure", ending, self.unhealthy)
         judged = self._judge(ending, "")
@@ -418,6 +423,11 @@ class _Host:
     def progress(self) -> progress.Progress:
         return self._progress
 
+    def tell(self, text: str) -> None:
+        """Say something between the lines of the program, after those that it wrote."""
+        self._output.finish(_LAST_LINES_SECONDS_MAX)
+        self._output.say(text)
+
     def judge(self, ending: program.Ending, reason: str) -> Result:
         return self._judge(ending, reason)
 
@@ -480,23 +490,61 @@ class _Serving:
                 self._watch.stop()
                 host.progress.set_ready(False)
             if reason == "unwell":
-                return Result("failure", ending, host.unhealthy)
+                return self._never_ready(ending, restarts, host.unhealthy)
             if reason:
                 return host.judge(ending, reason)
             restarts = 1 if time.monotonic() - began > _STABLE_SECONDS else restarts + 1
             bound = _RESTARTS_MAX if self._was_ready else _RESTARTS_BEFORE_READY_MAX
-            if restarts > bound or self._unwell():
-                return self._given_up(ending)
-            what = ending.signal or f"exit code {ending.exit_code}"
-            host.progress.say(f"the server ended ({what}) and is started again")
+            if restarts > bound or self._unwell() or self._cannot_load(ending):
+                return self._given_up(ending, restarts)
+            text = f"The server {_ended(ending)} and is started again."
+            host.progress.say(text)
+            host.tell(text)
             reason = host.pause(min(0.2 * 2 ** (restarts - 1), _RESTART_SECONDS_MAX))
             if reason:
                 return Result(reason, ending)
 
-    def _given_up(self, ending: program.Ending) -> Result:
+    def _cannot_load(self, ending: program.Ending) -> bool:
+        """A model that is too large for its memory is so every time."""
+        return not self._was_ready and self._host.judge(ending, "").out_of_memory
+
+    def _given_up(self, ending: program.Ending, deaths: int) -> Result:
         judged = self._host.judge(ending, "")
-        text = _UNHEALTHY if judged.result == "success" else judged.failure
-        return judged._replace(result="failure", failure=text)
+        why = f"The server {_ended(ending)}."
+        if judged.out_of_memory:
+            why = _out_of_memory(self._host.spec, ending)
+        if deaths > 1:
+            why = f"{why} It was started {deaths} times."
+        if not self._was_ready and self._unwell():
+            why = f"{why} {self._late()}"
+        self._host.tell(why)
+        return judged._replace(result="failure", failure=f"{_UNHEALTHY} {why}")
+
+    def _never_ready(self, ending: program.Ending, deaths: int, unhealthy: str) -> Result:
+        judged = self._host.judge(ending, "")
+        why = self._late()
+        if judged.out_of_memory:
+            why = f"{_out_of_memory(self._host.spec, ending)} {why}"
+        elif deaths:
+            why = f"{why} It had ended {deaths} times before and was started again."
+        self._host.tell(why)
+        text = f"{unhealthy} {why}"
+        return Result("failure", ending, text, out_of_memory=judged.out_of_memory)
+
+    def _late(self) -> str:
+        return (
+            f"GET /ping was not answered with status 200 within {self._serve.health_seconds:g} s."
+        )
+
+
+def _ended(ending: program.Ending) -> str:
+    if ending.lost:
+        return f"was lost ({ending.lost})"
+    return (
+        f"was killed by {ending.signal}"
+        if ending.signal
+        else f"ended with exit code {ending.exit_code}"
+    )
 
 
 def _out_of_memory(spec: HostSpec, ending: program.Ending) -> str:

@@ -57,6 +57,13 @@ class Output:
         self._threads = alive
         return not alive
 
+    def say(self, text: str) -> None:
+        """Hand on a line that the program did not write, and that is none of its last ones."""
+        line = text.encode()
+        with open(self._log_path, "ab", buffering=0) as log:
+            self._keep(log.write, line + b"\n")
+        self._pass_to_sinks(line)
+
     def _pump(self, reader: int) -> None:
         rest = b""
         with (
@@ -83,6 +90,9 @@ class Output:
     def _hand_on(self, line: bytes) -> None:
         line = line[:-1] if line.endswith(b"\r") else line
         self._tail.append(line.decode("utf-8", "replace")[:TAIL_LINE_CHARACTERS_MAX])
+        self._pass_to_sinks(line)
+
+    def _pass_to_sinks(self, line: bytes) -> None:
         for sink in list(self._sinks):
             try:
                 sink(line)

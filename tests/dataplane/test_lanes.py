@@ -211,24 +211,6 @@ def test_answers_in_chunks_among_pipelined_ones_are_put_together(size):
     run(scenario, some, Cutting, lanes_max=1)
 
 
-def test_nothing_waits_behind_the_answers_of_a_server_that_answers_in_chunks():
-    release = asyncio.Event()
-
-    async def some(number, path, body):
-        if body == b"slow":
-            await release.wait()
-        return IN_CHUNKS
-
-    async def scenario(lanes, server):
-        assert await ask(lanes) == (200, b"abcde")
-        slow = ask(lanes, b"slow")
-        assert await asyncio.gather(*[ask(lanes) for _ in range(4)]) == [(200, b"abcde")] * 4
-        release.set()
-        assert await slow == (200, b"abcde")
-
-    run(scenario, some, lanes_max=1)
-
-
 def test_an_answer_in_chunks_that_is_too_long_is_not_passed_on():
     async def long(number, path, body):
         head = b"HTTP/1.1 200 OK\r\ntransfer-encoding: chunked\r\n\r\n"

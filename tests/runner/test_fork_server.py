@@ -72,6 +72,13 @@ def warm(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Warm]:
     wait_for(lambda: not list((home / "run").glob("*.sock")), "the end of the warm parents")
 
 
+def test_what_an_unbuffered_program_printed_is_not_lost_when_it_crashes(warm: Warm) -> None:
+    script = "import os, sys; print('said', 1); sys.stdout.buffer.write(b'raw'); os._exit(3)"
+    outcome, lines = warm.run(["python", "-c", script], environment={"PYTHONUNBUFFERED": "1"})
+    assert (outcome["exit_code"], lines) == (3, ["said 1", "raw"])
+    assert warm.run(["python", "-u", "-c", script])[1] == ["said 1", "raw"]
+
+
 def test_a_warm_program_is_a_fork_and_has_what_was_imported_before_it(warm: Warm) -> None:
     script = (
         f"import sys, os; print({MARK!r} in sys.modules, os.getpid() > 1, 'clary' in sys.modules)"

@@ -304,7 +304,11 @@ def test_a_server_that_never_answers_well_fails_its_health_check(bench: Bench) -
     directory = serving(bench, status=503, health_seconds=0.5)
     outcome = bench.end(directory)
     assert outcome["result"] == "failure"
-    assert outcome["failure"] == "The primary container did not pass the ping health check."
+    assert outcome["failure"] == (
+        "The primary container did not pass the ping health check. "
+        "GET /ping was not answered with status 200 within 0.5 s."
+    )
+    assert "within 0.5 s." in bench.log(directory)
 
 
 def test_a_server_that_cannot_even_start_is_given_up_after_a_few_attempts(bench: Bench) -> None:
@@ -312,7 +316,29 @@ def test_a_server_that_cannot_even_start_is_given_up_after_a_few_attempts(bench:
     directory = bench.launch("echo no; exit 1", serve=serve)
     outcome = bench.end(directory)
     assert (outcome["result"], outcome["exit_code"]) == ("failure", 1)
-    assert bench.log(directory).count("no") == 4
+    assert outcome["failure"].endswith(
+        "health check. The server ended with exit code 1. It was started 3 times."
+    )
+    again = "The server ended with exit code 1 and is started again."
+    last = "The server ended with exit code 1. It was started 3 times."
+    assert bench.log(directory).splitlines() == ["no", again, "no", again, "no", last]
+    assert outcome["log_tail"] == ["no"] * 3
+
+
+def test_a_server_that_wants_too_much_memory_while_it_loads_is_not_started_again(
+    bench: Bench,
+) -> None:
+    serve = {"socket": "serve.sock", "health_seconds": 60, "ping_path": "/ping"}
+    limits = {"seconds": 600, "memory_bytes": 96 << 20}
+    directory = bench.launch("echo loading; exec tail /dev/zero", serve=serve, limits=limits)
+    outcome = bench.end(directory)
+    assert (outcome["result"], outcome["out_of_memory"]) == ("failure", True)
+    verdict = (
+        "The program was killed (SIGKILL) because it wanted more memory than the 96 MiB that it "
+        "may use."
+    )
+    assert f"did not pass the ping health check. {verdict}" in outcome["failure"]
+    assert bench.log(directory).splitlines() == ["loading", verdict]
 
 
 def test_a_link_to_another_socket_is_never_published(bench: Bench) -> None:

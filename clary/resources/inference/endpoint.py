@@ -22,7 +22,7 @@ from clary.resources.inference.endpoint_async import (
 )
 from clary.resources.inference.endpoint_capture import capture_shown
 from clary.resources.inference.endpoint_containers import is_plain, model_part
-from clary.resources.inference.endpoint_deployment import begun
+from clary.resources.inference.endpoint_deployment import begin, next_revision, require_in_service
 from clary.resources.inference.endpoint_explainer import (
     explainer_of,
     explainer_part,
@@ -31,7 +31,6 @@ from clary.resources.inference.endpoint_explainer import (
 from clary.resources.inference.endpoint_launch import hosts, images
 from clary.resources.inference.endpoint_plan import plan_endpoint
 from clary.resources.inference.endpoint_routes import publish_routes, publishing_routes
-from clary.resources.inference.endpoint_shadows import check_shadows
 from clary.resources.inference.endpoint_shown import (
     last_deployment_config,
     pending_shown,
@@ -40,18 +39,17 @@ from clary.resources.inference.endpoint_shown import (
 )
 from clary.resources.inference.endpoint_traffic import ALL_AT_ONCE, check_policy
 from clary.resources.inference.scale_to_zero import carried_over, least_hosts
-from clary.resources.inference.serverless import check_concurrency, serverless_part
+from clary.resources.inference.serverless import (
+    check_concurrency,
+    check_serverless_model,
+    serverless_part,
+)
 from clary.store.rows import Row
-
-
-def _in_progress(row: Row) -> ValidationException:
-    return ValidationException(f'Cannot update in-progress endpoint "{row.arn}".')
 
 
 def target_of(call: Call, config_name: str, revision: int) -> dict[str, Any]:
     """What an endpoint of this configuration runs: a copy, since models and configurations may be deleted."""
     config = _row(call, "EndpointConfig", config_name)
-    check_shadows(config.document)
     shadows = config.document.get("ShadowProductionVariants") or []
     return with_large_payloads(
         {
@@ -80,7 +78,8 @@ def _variant(call: Call, config: Row, variant: dict[str, Any]) -> dict[str, Any]
     if config.document.get("AsyncInferenceConfig"):
         require_one_way(part)
     if "ServerlessConfig" in variant:
-        part = serverless_part(config.document, variant, part)
+        check_serverless_model(variant, model)  # another may have taken its name
+        part = serverless_part(variant, part)
     return {
         **variant,
         "count": variant.get("InitialInstanceCount") or 1,
@@ -151,11 +150,9 @@ def update_endpoint(call: Call) -> dict[str, Any]:
     told: dict[str, Any] = {}
 
     def change(row: Row) -> None:
-        if row.status != "InService":
-            raise _in_progress(row)
+        require_in_service(row, "endpoint")
         live = row.state["live"]
-        revision = live["revision"] + 1 + row.state.get("attempts", 0)
-        target = target_of(call, call.input["EndpointConfigName"], revision)
+        target = target_of(call, call.input["EndpointConfigName"], next_revision(row))
         if call.input.get("RetainAllVariantProperties"):
             _retain(live, target, call.input.get("ExcludeRetainedVariantProperties"))
         require_topics(call, target)
@@ -164,15 +161,7 @@ def update_endpoint(call: Call) -> dict[str, Any]:
         config = _deployment_config(call, row)
         check_policy(config or ALL_AT_ONCE, live, target)
         require_alarms(call, config or {})
-        row.state |= {
-            "attempts": row.state.get("attempts", 0) + 1,
-            "target": target,
-            "deployment_config": config,
-            "deployment": begun(config or ALL_AT_ONCE, call.time),
-        }
-        row.document["FailureReason"] = None
-        row.status = "Updating"
-        row.due = call.time
+        begin(row, target, config, call.time)
 
     answer = _changed(call, change, "Update")
     tell_topics(call, told)
@@ -214,8 +203,7 @@ def update_endpoint_weights_and_capacities(call: Call) -> dict[str, Any]:
     wanted = {one["VariantName"]: one for one in call.input["DesiredWeightsAndCapacities"]}
 
     def change(row: Row) -> None:
-        if row.status != "InService":
-            raise _in_progress(row)
+        require_in_service(row, "endpoint")
         live = row.state["live"]
         known = {variant["VariantName"] for variant in live["variants"]}
         for name in wanted:

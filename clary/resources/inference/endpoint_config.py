@@ -2,24 +2,32 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 from clary.engine.call import Call
 from clary.engine.resource import Resource
 from clary.model.errors import ValidationException
 from clary.resources.inference.endpoint_async import async_is_for_instances
 from clary.resources.inference.endpoint_capture import capture_goes_to_s3
 from clary.resources.inference.endpoint_explainer import explainer_can_work
+from clary.resources.inference.endpoint_shadows import check_shadows
+from clary.resources.inference.serverless import check_serverless, check_serverless_model
 
 
 def variants_are_named_once(call: Call) -> None:
-    names = [variant["VariantName"] for variant in call.input["ProductionVariants"]]
-    names += [variant["VariantName"] for variant in call.input.get("ShadowProductionVariants", [])]
+    names = [variant["VariantName"] for variant in _variants(call)]
     for name in names:
         if names.count(name) > 1:
             raise ValidationException(f"Duplicate production variant name: {name}.")
 
 
+def _variants(call: Call) -> list[dict[str, Any]]:
+    """All of them, shadows included."""
+    return [*call.input["ProductionVariants"], *call.input.get("ShadowProductionVariants", [])]
+
+
 def models_exist(call: Call) -> None:
-    for variant in call.input["ProductionVariants"]:
+    for variant in _variants(call):
         name = variant.get("ModelName")
         if not name:
             if not call.input.get("ExecutionRoleArn"):
@@ -32,10 +40,12 @@ def models_exist(call: Call) -> None:
         if found is None:
             arn = f"arn:aws:sagemaker:{call.region}:{call.account}:model/{name}"
             raise ValidationException(f'Could not find model "{arn}".')
+        if "ServerlessConfig" in variant:
+            check_serverless_model(variant, found)
 
 
 def capacity_is_instances_or_serverless(call: Call) -> None:
-    for variant in call.input["ProductionVariants"]:
+    for variant in _variants(call):
         if "ServerlessConfig" in variant and "InstanceType" in variant:
             raise ValidationException(
                 f"Production variant {variant['VariantName']} must give either an InstanceType "
@@ -48,9 +58,17 @@ def capacity_is_instances_or_serverless(call: Call) -> None:
             )
 
 
+def serverless_can_work(call: Call) -> None:
+    check_serverless(call.input)
+
+
+def shadow_can_work(call: Call) -> None:
+    check_shadows(call.input)
+
+
 def with_weights(call: Call) -> None:
     """InitialVariantWeight is 1.0 where it is not given, and Describe shows it."""
-    for variant in call.input["ProductionVariants"]:
+    for variant in _variants(call):
         variant.setdefault("InitialVariantWeight", 1.0)
 
 
@@ -60,8 +78,10 @@ endpoint_config = Resource(
     taken=ValidationException('Cannot create already existing endpoint configuration "{arn}".'),
     admits=(
         variants_are_named_once,
-        models_exist,
         capacity_is_instances_or_serverless,
+        serverless_can_work,
+        shadow_can_work,
+        models_exist,
         capture_goes_to_s3,
         async_is_for_instances,
         explainer_can_work,

@@ -15,14 +15,8 @@ SERIAL, DIRECT = "Serial", "Direct"
 
 def model_part(parts: Parts, model: Row) -> dict[str, Any]:
     """The members of an endpoint's variant that its model decides."""
-    given = containers_of_model(model)
-    containers = [_container(parts, one) for one in named_containers(given)]
+    containers = [_container(parts, one) for one in named_containers(containers_of_model(model))]
     mode = (model.document.get("InferenceExecutionConfig") or {}).get("Mode") or SERIAL
-    if mode == DIRECT and not all(one.get("ContainerHostname") for one in given):
-        raise ValidationException(
-            "Every container of a model with InferenceExecutionConfig Mode Direct needs a "
-            "ContainerHostname, by which it is invoked."
-        )
     several = [one for one in containers if one.get("Mode") == "MultiModel"]
     if len(containers) > 1:
         _chain_models(several, mode)

@@ -12,7 +12,9 @@ from __future__ import annotations
 from dataclasses import dataclass, replace
 from typing import Any
 
+from clary.model.errors import ValidationException
 from clary.resources.inference.endpoint_traffic import (
+    ALL_AT_ONCE,
     Step,
     alarms_of,
     brings_back,
@@ -23,6 +25,7 @@ from clary.resources.inference.endpoint_traffic import (
 )
 from clary.store.rows import Row
 
+ENDED = ("Failed", "OutOfService", "UpdateRollbackFailed")  # only deletion leads out of these
 ROLLBACK_RESTARTS_MAX = 5
 ROLLBACK_SECONDS_MAX = 3600.0
 # Alarms are looked at by the clock; a bake is not over before they were looked at after its end.
@@ -150,6 +153,36 @@ class Deployment:
 def begun(policy: dict[str, Any], now: float) -> dict[str, Any]:
     """The state of a deployment that has just been asked for."""
     return {"policy": policy, "started": now, "number": 0, "shifted": None}
+
+
+def require_in_service(row: Row, what: str) -> None:
+    """Raise where an endpoint or a component cannot be updated; `what` names which of them it is."""
+    if row.status == "InService":
+        return
+    if row.status in ENDED:
+        # "DeleteEndpoint is the only operation that can be performed on a failed endpoint."
+        raise ValidationException(
+            f'Cannot update {what} "{row.arn}" with status {row.status}: it can only be deleted. Its '
+            "FailureReason says what went wrong."
+        )
+    raise ValidationException(f'Cannot update in-progress {what} "{row.arn}".')
+
+
+def begin(row: Row, target: dict[str, Any], config: dict[str, Any] | None, now: float) -> None:
+    """Set a row on its way to another target, by the DeploymentConfig that is given or all at once."""
+    row.state |= {
+        "attempts": row.state.get("attempts", 0) + 1,
+        "target": target,
+        "deployment_config": config,
+        "deployment": begun(config or ALL_AT_ONCE, now),
+    }
+    row.document["FailureReason"] = None
+    row.status, row.due = "Updating", now
+
+
+def next_revision(row: Row) -> int:
+    """Of the next target: attempts that were rolled back have used theirs up."""
+    return row.state["live"]["revision"] + 1 + row.state.get("attempts", 0)
 
 
 def _kept(deployment: Deployment) -> dict[str, Any]:

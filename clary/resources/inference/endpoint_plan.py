@@ -4,6 +4,7 @@
     live        what serves, in the same form; absent until the endpoint was in service once
     deployment  how far the move from live to target is; absent when there is none
     ready       the hosts that pass their health check, for the routes
+    refused     why the target can never be: there is no room for it; absent where there is
     leaving     hosts that left the routes, and when: they are halted once their last requests have ended
     forgetting  hosts whose files are being removed: they are struck from the row when these are gone
 A host's key names its variant, revision and number, so that hosts that target and live share are kept.
@@ -39,6 +40,8 @@ RESTART_SECONDS_MAX = 60.0
 # reached it is finished within the grace that the host has to end.
 DRAIN_SECONDS = 2.0
 LOG_LINES_MAX = 10
+WHY_CHARACTERS_MAX = 400
+LAST_LINES = " Last log lines: "
 REASON_CHARACTERS_MAX = 1024
 
 
@@ -69,6 +72,9 @@ def _kept_until_gone(row: Row, seen: Seen, decisions: Sequence[Decision]) -> Seq
 
 def _decide(row: Row, seen: Seen) -> Sequence[Decision]:
     hosts = sort_hosts(seen.hosts)
+    refused = row.state.get("refused")
+    if refused and row.status in ("Creating", "Updating"):
+        return _fail(row, hosts, refused)
     match row.status:
         case "Deleting":
             return _delete(row, hosts)
@@ -355,15 +361,31 @@ def _unhealthy(key: str, exited: Exited) -> str:
     outcome = exited.outcome
     if outcome.get("failure_source") == "client":
         return str(outcome.get("failure") or "")
-    tail = [str(line) for line in outcome.get("log_tail") or []][-LOG_LINES_MAX:]
     container = f"container_{host.container + 1}" if "c" in key.rsplit("-", 1)[1] else "primary"
     reason = (
         f"The {container} container for production variant {host.variant} did not pass the ping "
         "health check. Please check CloudWatch logs for this endpoint."
     )
-    if outcome.get("out_of_memory"):
-        reason += " It was ended by the memory limit of its instance."
-    # What the runner saw beside the health check: that nothing listened on the port, for one.
-    why = str(outcome.get("failure") or "").partition("did not pass the ping health check.")[2]
-    reason += why[:300]
-    return f"{reason} Last log lines: {' | '.join(tail)}" if tail else reason
+    # What the runner saw beside the health check: what killed the server, for one.
+    failure = str(outcome.get("failure") or "")
+    _, marker, why = failure.partition("did not pass the ping health check.")
+    why = (why if marker else failure).partition(LAST_LINES)[0].strip()[:WHY_CHARACTERS_MAX]
+    reason = f"{reason} {why}" if why else reason
+    tail = [str(line) for line in outcome.get("log_tail") or []]
+    words = _last_words(tail, REASON_CHARACTERS_MAX - len(reason) - len(LAST_LINES))
+    return f"{reason}{LAST_LINES}{words}" if words else reason
+
+
+def _last_words(tail: list[str], room: int) -> str:
+    """The last traceback or the last lines; where there is no room for all, the end of them."""
+    begin = max((at for at, line in enumerate(tail) if line.startswith("Traceback")), default=0)
+    words: list[str] = []
+    for line in reversed(tail[begin:]):
+        text = line.strip()
+        if not text.strip("~^ "):
+            continue  # what marks a place in the line above it
+        if len(words) == LOG_LINES_MAX or (words and len(text) + 3 > room):
+            break
+        words.insert(0, text[: max(0, room)])
+        room -= len(text) + 3
+    return " | ".join(words)

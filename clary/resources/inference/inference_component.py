@@ -17,7 +17,11 @@ from clary.model.errors import ValidationException
 from clary.reconcile.lifecycles import ENDPOINT
 from clary.resources.inference.endpoint_alarms import require_alarms
 from clary.resources.inference.endpoint_containers import container_part, is_plain, model_part
-from clary.resources.inference.endpoint_deployment import begun
+from clary.resources.inference.endpoint_deployment import (
+    begin,
+    next_revision,
+    require_in_service,
+)
 from clary.resources.inference.endpoint_fleets import shown_fleet
 from clary.resources.inference.endpoint_hosts import adapter_of
 from clary.resources.inference.endpoint_launch import hosts, images
@@ -29,6 +33,7 @@ from clary.resources.inference.inference_component_adapter import (
     adapter_target,
     require_no_adapters,
 )
+from clary.resources.inference.inference_component_placement import held_by, refusal
 from clary.resources.inference.inference_component_specification import (
     check_specifications,
     given_specifications,
@@ -38,7 +43,7 @@ from clary.resources.inference.inference_component_specification import (
 )
 from clary.store.rows import Row
 
-KIND = "InferenceComponent"
+KIND, WHAT = "InferenceComponent", "inference component"
 MEGABYTE = 1024 * 1024
 COPIES_DEFAULT = 1
 
@@ -88,9 +93,10 @@ def _target(
     variants = endpoint.state["live"]["variants"]
     variant = next(one for one in variants if one["VariantName"] == document["VariantName"])
     specification = specification_for(document, variant)
+    asked = {"asked": given_specifications(document)}
     if specification.get("BaseInferenceComponentName"):
         given = {**document, "Specification": specification}
-        return adapter_target(call, endpoint, given, variant, revision)
+        return adapter_target(call, endpoint, given, variant, revision) | asked
     startup = specification.get("StartupParameters") or {}
     needed = specification.get("ComputeResourceRequirements") or {}
     memory = needed.get("MaxMemoryRequiredInMb")
@@ -100,11 +106,26 @@ def _target(
         "weight": 1.0,
         **_model(call, specification, variant["role"]),
         "memory_bytes": memory * MEGABYTE if memory else None,
+        "needs": dict(needed),
     }
     health = startup.get("ContainerStartupHealthCheckTimeoutInSeconds")
     if health:
         found["ContainerStartupHealthCheckTimeoutInSeconds"] = health
-    return {"config": f"r{revision}", "revision": revision, "variants": [found]}
+    return {"config": f"r{revision}", "revision": revision, "variants": [found]} | asked
+
+
+def _refusal(call: Call, endpoint_arn: str, name: str, target: Mapping[str, Any]) -> str | None:
+    """Why there is no room for what a component is to be on the instances that its endpoint is to have."""
+    rows = call.parts.store.rows
+    endpoint = rows.by_arn(endpoint_arn)
+    (asked,) = target["variants"]
+    variants = endpoint.state["target"]["variants"] if endpoint else ()
+    variant = next((one for one in variants if one["VariantName"] == asked["VariantName"]), None)
+    if variant is None:
+        return None  # it has gone with an update of the endpoint
+    every = rows.every(KIND, account=call.account, region=call.region)
+    others = [row for row in every if row.name != name]
+    return refusal(variant, asked, held_by(others, endpoint_arn, asked["VariantName"]))
 
 
 def _model(call: Call, specification: Mapping[str, Any], role: str) -> dict[str, Any]:
@@ -161,7 +182,8 @@ def create_inference_component(call: Call) -> dict[str, Any]:
     endpoint = _endpoint(call, call.input["EndpointName"])
     count = (call.input.get("RuntimeConfig") or {}).get("CopyCount", COPIES_DEFAULT)
     target = _target(call, endpoint, call.input, count, 1)
-    state = {"target": target, "endpoint": endpoint.arn}
+    refused = _refusal(call, endpoint.arn, call.input["InferenceComponentName"], target)
+    state = {"target": target, "endpoint": endpoint.arn, "refused": refused}
     return create(call.parts.bound(KIND), call, state)
 
 
@@ -172,30 +194,21 @@ def update_inference_component(call: Call) -> dict[str, Any]:
         specifications_are_clear(call)
 
     def change(row: Row) -> None:
-        _require_settled(row)
+        require_in_service(row, WHAT)
         live = row.state["live"]
-        document = {**row.document, "InferenceComponentName": row.name, **fresh}
         given = call.input.get("RuntimeConfig") or {}
         count = given.get("CopyCount", live["variants"][0]["count"])
         if not fresh:
-            _resize(row, count)
-            row.due = call.time
+            _resize(call, row, count)
             return
-        revision = live["revision"] + 1 + row.state.get("attempts", 0)
+        document = {**row.document, "InferenceComponentName": row.name, **fresh}
         endpoint = _endpoint(call, row.document["EndpointName"])
-        target = _target(call, endpoint, document, count, revision)
+        target = _target(call, endpoint, document, count, next_revision(row))
         config = call.input.get("DeploymentConfig")
         check_policy(config or ALL_AT_ONCE, live, target)
         require_alarms(call, config or {})
-        row.state |= {
-            "attempts": row.state.get("attempts", 0) + 1,
-            "target": target,
-            "deployment_config": config,
-            "deployment": begun(config or ALL_AT_ONCE, call.time),
-        }
-        row.document.update(fresh)
-        row.document["FailureReason"] = None
-        row.status, row.due = "Updating", call.time
+        begin(row, target, config, call.time)
+        row.state["refused"] = _refusal(call, row.state["endpoint"], row.name, target)
 
     return _changed(call, change)
 
@@ -203,13 +216,12 @@ def update_inference_component(call: Call) -> dict[str, Any]:
 @inference_component.operation("UpdateInferenceComponentRuntimeConfig")
 def update_inference_component_runtime_config(call: Call) -> dict[str, Any]:
     def change(row: Row) -> None:
-        _require_settled(row)
+        require_in_service(row, WHAT)
         if adapter_of(row) is not None:
             raise ValidationException(
                 f"{row.name} is an adapter inference component: it has no copies of its own."
             )
-        _resize(row, call.input["DesiredRuntimeConfig"]["CopyCount"])
-        row.due = call.time
+        _resize(call, row, call.input["DesiredRuntimeConfig"]["CopyCount"])
 
     return _changed(call, change)
 
@@ -224,21 +236,15 @@ def delete_inference_component(call: Call) -> dict[str, Any]:
     return {}
 
 
-def _resize(row: Row, count: int) -> None:
+def _resize(call: Call, row: Row, count: int) -> None:
     live = row.state["live"]
-    variants = [{**one, "count": count} for one in live["variants"]]
-    row.state["target"] = {**live, "variants": variants}
+    target = {**live, "variants": [{**one, "count": count} for one in live["variants"]]}
+    refused = None
+    if count > live["variants"][0]["count"]:  # copies can go whatever the room is
+        refused = _refusal(call, row.state["endpoint"], row.name, target)
+    row.state |= {"target": target, "refused": refused}
     row.document["FailureReason"] = None
-    row.status = "Updating"
-
-
-def _require_settled(row: Row) -> None:
-    if row.status != "InService":
-        raise _in_progress(row)
-
-
-def _in_progress(row: Row) -> ValidationException:
-    return ValidationException(f'Cannot update in-progress inference component "{row.arn}".')
+    row.status, row.due = "Updating", call.time
 
 
 def _changed(call: Call, change: Callable[[Row], None]) -> dict[str, Any]:

@@ -67,13 +67,19 @@ def given_specifications(request: Mapping[str, Any]) -> dict[str, Any]:
 
 def specification_shown(row: Row) -> dict[str, Any] | None:
     """Not told where the component has several."""
-    given = row.document.get(ONE)
+    given = _asked(row).get(ONE)
     return _shown(row, given) if given else None
 
 
 def specifications_shown(row: Row) -> list[dict[str, Any]] | None:
-    given = row.document.get(SEVERAL)
+    given = _asked(row).get(SEVERAL)
     return [_shown(row, one) for one in given] if given else None
+
+
+def _asked(row: Row) -> Mapping[str, Any]:
+    """Of what serves: an update that was rolled back or refused has changed nothing."""
+    part = row.state.get("live") or row.state["target"]
+    return part.get("asked") or row.document
 
 
 def _shown(row: Row, given: Mapping[str, Any]) -> dict[str, Any]:

@@ -36,6 +36,22 @@ def model_data_is_there(call: Call) -> None:
     _require_data(call, call.input.get("Containers") or [call.input["PrimaryContainer"]])
 
 
+def containers_can_be_named(call: Call) -> None:
+    """ContainerHostname of containers of model packages is theirs to say, so these are looked at in CreateModel."""
+    given = call.input.get("Containers") or [call.input["PrimaryContainer"]]
+    _require_host_names(call, [one for one in given if not one.get("ModelPackageName")])
+
+
+def _require_host_names(call: Call, containers: Sequence[dict[str, Any]]) -> None:
+    if (call.input.get("InferenceExecutionConfig") or {}).get("Mode") != "Direct":
+        return
+    if not all(one.get("ContainerHostname") for one in containers):
+        raise ValidationException(
+            "Every container of a model with InferenceExecutionConfig Mode Direct needs a "
+            "ContainerHostname, by which it is invoked."
+        )
+
+
 def _require_data(call: Call, containers: Sequence[dict[str, Any]]) -> None:
     for container in containers:
         url = container.get("ModelDataUrl")
@@ -49,7 +65,12 @@ def _require_data(call: Call, containers: Sequence[dict[str, Any]]) -> None:
 model = Resource(
     "Model",
     defaults={"EnableNetworkIsolation": False},
-    admits=(one_container_or_several, containers_have_an_image, model_data_is_there),
+    admits=(
+        one_container_or_several,
+        containers_have_an_image,
+        containers_can_be_named,
+        model_data_is_there,
+    ),
 )
 
 
@@ -61,5 +82,6 @@ def create_model(call: Call) -> dict[str, Any]:
     if not any(one.get("ModelPackageName") for one in given):
         return create(call.parts.bound("Model"), call)
     containers = [one for container in given for one in containers_of_package(call, container)]
+    _require_host_names(call, containers)
     _require_data(call, containers)
     return create(call.parts.bound("Model"), call, {"containers": containers})

@@ -9,39 +9,64 @@ from typing import Any
 
 from clary.engine.call import Parts
 from clary.model.errors import ValidationException
-from clary.resources.inference.endpoint_containers import is_plain
+from clary.resources.inference.model_container import containers_of_model
 from clary.resources.inference.scale_to_zero import least_hosts, woken
-from clary.store.rows import RowChanged
+from clary.store.rows import Row, RowChanged
 
 log = logging.getLogger(__name__)
 
 ATTEMPTS_MAX = 8
 MEGABYTE = 1024 * 1024
+# "Valid values are in 1 GB increments" (ProductionVariantServerlessConfig).
+MEMORY_SIZES = (1024, 2048, 3072, 4096, 5120, 6144)
 WORKERS = "SAGEMAKER_MODEL_SERVER_WORKERS"
 
 
-def serverless_part(
-    config: Mapping[str, Any], variant: Mapping[str, Any], part: dict[str, Any]
-) -> dict[str, Any]:
-    """The members of an endpoint's variant that is serverless; raise for what serverless cannot do."""
-    name = variant["VariantName"]
-    settings = variant["ServerlessConfig"]
-    refused = {
-        "several production variants": len(config["ProductionVariants"]) > 1,
-        "a DataCaptureConfig": bool(config.get("DataCaptureConfig")),
-        "ShadowProductionVariants": bool(config.get("ShadowProductionVariants")),
-        "network isolation": part["isolated"],
-        "several containers or models": not is_plain(part),
-    }
+def check_serverless(config: Mapping[str, Any]) -> None:
+    """Raise ValidationException for what a configuration asks of serverless variants that they cannot do."""
+    for variant in config["ProductionVariants"]:
+        settings = variant.get("ServerlessConfig")
+        if settings is None:
+            continue
+        name = variant["VariantName"]
+        _refuse(
+            name,
+            {
+                "several production variants": len(config["ProductionVariants"]) > 1,
+                "a DataCaptureConfig": bool(config.get("DataCaptureConfig")),
+                "ShadowProductionVariants": bool(config.get("ShadowProductionVariants")),
+            },
+        )
+        if settings["MemorySizeInMB"] not in MEMORY_SIZES:
+            known = ", ".join(str(one) for one in MEMORY_SIZES)
+            raise ValidationException(
+                f"MemorySizeInMB of serverless variant {name} must be one of {known}, not "
+                f"{settings['MemorySizeInMB']}."
+            )
+        check_concurrency(name, settings)
+
+
+def check_serverless_model(variant: Mapping[str, Any], model: Row) -> None:
+    containers = containers_of_model(model)
+    several = len(containers) > 1 or containers[0].get("Mode") == "MultiModel"
+    _refuse(
+        variant["VariantName"],
+        {
+            "network isolation": bool(model.document.get("EnableNetworkIsolation")),
+            "several containers or models": several,
+        },
+    )
+
+
+def _refuse(name: str, refused: Mapping[str, bool]) -> None:
     for what, given in refused.items():
         if given:
             raise ValidationException(f"Serverless variant {name} does not support {what}.")
-    if settings["MemorySizeInMB"] % 1024:
-        raise ValidationException(
-            f"MemorySizeInMB of serverless variant {name} must be a multiple of 1024, not "
-            f"{settings['MemorySizeInMB']}."
-        )
-    check_concurrency(name, settings)
+
+
+def serverless_part(variant: Mapping[str, Any], part: dict[str, Any]) -> dict[str, Any]:
+    """The members of an endpoint's variant that is serverless."""
+    settings = variant["ServerlessConfig"]
     # One host answers all; as many of its processes at once as are asked and there are processors.
     workers = min(os.cpu_count() or 1, settings["MaxConcurrency"])
     container = part["containers"][0]

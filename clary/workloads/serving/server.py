@@ -1,6 +1,7 @@
 """The model server of an image: `python -m clary.workloads.serving.server`.
 
-    listen ──▶ answer 503 while the model loads ──▶ serve in this process, or in N forks of it
+    listen ──▶ fork ──▶ answer 503 while the model loads ──▶ serve; another fork, should it die
+         └──▶ with N workers: load first, then serve in N forks
          └──▶ with SAGEMAKER_MULTI_MODEL=true: serve in a fork, which loads models when asked to
 
 The environment says what to serve and where: CLARY_SERVE_SOCKET or SAGEMAKER_BIND_TO_PORT (8080),
@@ -12,7 +13,10 @@ from __future__ import annotations
 
 import argparse
 import asyncio
+import atexit
+import contextlib
 import gc
+import io
 import logging
 import os
 import socket
@@ -35,6 +39,7 @@ from clary.workloads.serving.script import (
 )
 from clary.workloads.serving.service import Application, Limits, Service
 from clary.workloads.serving.single_model import SingleModel
+from clary.workloads.serving.tracebacks import UsersTracebacks
 from clary.workloads.serving.waiting import WaitingRoom
 
 log = logging.getLogger("clary.serving")
@@ -42,6 +47,7 @@ log = logging.getLogger("clary.serving")
 if TYPE_CHECKING:
     # Python 3.8 cannot subscript this when the module is run.
     MakeApplication = Callable[[asyncio.AbstractEventLoop], Application]
+    Serve = Callable[[processes.Fork], int]
 
 THREAD_SETTINGS = ("OMP_NUM_THREADS", "OPENBLAS_NUM_THREADS", "MKL_NUM_THREADS")
 FRAMEWORKS = (*DEFAULTS, "none")
@@ -50,49 +56,86 @@ FRAMEWORKS = (*DEFAULTS, "none")
 def main(argv: list[str] | None = None) -> int:
     """Load the model and serve it until SIGTERM; return the exit code."""
     options = _options(argv)
-    logging.basicConfig(level=_log_level(os.environ), format="%(levelname)s %(name)s: %(message)s")
+    _set_up_output()
     limits = limits_from(os.environ)
     workers = _count(os.environ, "SAGEMAKER_MODEL_SERVER_WORKERS", 1, 1, 256)
-    # Only a process of its own can be replaced when a model is stuck.
-    forks = workers > 1 or bool(limits.answer_seconds)
-    threads = _one_thread_each(forks=forks)
     listener = listen(os.environ)
     try:
         if os.environ.get("SAGEMAKER_MULTI_MODEL", "").lower() == "true":
             # Should a model crash the process, a new one starts empty and the host, answered with
             # 404, loads again what it needs. More processes than one would not share their models.
-            make = _many_models(options, limits)
-            return processes.supervise(
-                lambda: serve(listener, make, limits), 1, limits.grace_seconds
-            )
-        if forks and survives_no_fork(options.framework):
-
-            def load_and_work() -> int:
-                _set_threads(threads)
-                loaded = _loaded(options)
-                if loaded is None:
-                    return processes.CANNOT_SERVE
-                return serve(listener, _one_model(loaded, limits), limits)
-
-            return processes.supervise(load_and_work, workers, limits.grace_seconds)
-        with WaitingRoom(listener):
-            handler = _loaded(options)
-        if handler is None:
+            workers = 1
+            work = _working_with_many(options, limits, listener)
+        elif workers == 1:
+            work = _working_alone(options, limits, listener)
+        else:
+            work = _working_beside_others(options, limits, listener)
+        if work is None:
             return 1
-        make = _one_model(handler, limits)
-        if not forks:
-            return serve(listener, make, limits)
-
-        def work() -> int:
-            _set_threads(threads)
-            return serve(listener, make, limits)
-
         return processes.supervise(work, workers, limits.grace_seconds)
     finally:
         listener.close()
         path = os.environ.get("CLARY_SERVE_SOCKET")
         if path:
             Path(path).unlink(missing_ok=True)
+
+
+def _working_with_many(
+    options: argparse.Namespace, limits: Limits, listener: socket.socket
+) -> Serve:
+    _one_thread_each(forks=False)
+    make = _many_models(options, limits)
+
+    def work(fork: processes.Fork) -> int:
+        fork.begin()
+        return serve(listener, make, limits)
+
+    return work
+
+
+def _working_alone(options: argparse.Namespace, limits: Limits, listener: socket.socket) -> Serve:
+    """Load in the process that serves: threads and devices of a model do not survive a fork.
+
+    Its parent has no model and nothing to crash of, so a new process takes over at once.
+    """
+
+    def work(fork: processes.Fork) -> int:
+        _one_thread_each(forks=False)
+        # Requests that come while a dead process is replaced wait for the next one.
+        with contextlib.nullcontext() if fork.replaces else WaitingRoom(listener):
+            handler = _loaded(options)
+        if handler is None:
+            return processes.CANNOT_SERVE
+        fork.begin()
+        code = serve(listener, _one_model(handler, limits), limits)
+        atexit._run_exitfuncs()  # what a script registered; a fork ends without
+        return code
+
+    return work
+
+
+def _working_beside_others(
+    options: argparse.Namespace, limits: Limits, listener: socket.socket
+) -> Serve | None:
+    """Load once before the forks, which share the memory, where the model can stand that."""
+    threads = _one_thread_each(forks=True)
+    handler: Handler | None = None
+    each_loads = survives_no_fork(options.framework)
+    if not each_loads:
+        with WaitingRoom(listener):
+            handler = _loaded(options)
+        if handler is None:
+            return None
+
+    def work(fork: processes.Fork) -> int:
+        _set_threads(threads)
+        mine = _loaded(options) if each_loads else handler
+        if mine is None:
+            return processes.CANNOT_SERVE
+        fork.begin()
+        return serve(listener, _one_model(mine, limits), limits)
+
+    return work
 
 
 def serve(listener: socket.socket, make: MakeApplication, limits: Limits) -> int:
@@ -257,6 +300,20 @@ def _new_loop() -> asyncio.AbstractEventLoop:
     return uvloop.new_event_loop()
 
 
+def _set_up_output() -> None:
+    """What a script prints is seen at once, and its errors without the frames of this server."""
+    for stream in (sys.stdout, sys.stderr):
+        if isinstance(stream, io.TextIOWrapper):
+            stream.reconfigure(line_buffering=True)
+    level = _log_level(os.environ)
+    style = "%(levelname)s %(name)s: %(message)s"
+    handler = logging.StreamHandler()
+    # Whoever looks into the server itself asks for all there is.
+    shown = logging.Formatter if level <= logging.DEBUG else UsersTracebacks
+    handler.setFormatter(shown(style))
+    logging.basicConfig(level=level, handlers=[handler])
+
+
 def _log_level(environ: Mapping[str, str]) -> int:
     return _count(environ, "SAGEMAKER_CONTAINER_LOG_LEVEL", logging.INFO, 0, 100)
 
@@ -275,4 +332,4 @@ def _count(environ: Mapping[str, str], name: str, default: int, low: int, high: 
 
 
 if __name__ == "__main__":
-    sys.exit(main())
+    processes.leave(main())

@@ -31,8 +31,9 @@ recipe = Recipe(
     without={
         "CreateEndpointConfig": (
             "ProductionVariants.ServerlessConfig",
-            # It excludes asynchronous inference; tests/resources/inference has it.
+            # They exclude asynchronous inference; tests/resources/inference has them.
             "ExplainerConfig",
+            "ShadowProductionVariants",
         )
     },
 )

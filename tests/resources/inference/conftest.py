@@ -10,6 +10,7 @@ from dataclasses import dataclass, field
 from typing import Any
 
 import pytest
+from botocore.exceptions import ClientError
 
 from tests.journeys.conftest import (
     ROLE,
@@ -116,6 +117,14 @@ def variant(model: str, name: str = "A", count: int = 1, **members: Any) -> dict
         "InitialInstanceCount": count,
         **members,
     }
+
+
+def refusal(call: Callable[..., Any], **request: Any) -> tuple[str, str]:
+    """The code and the message of the error that a request gets."""
+    with pytest.raises(ClientError) as caught:
+        call(**request)
+    error: dict[str, str] = {**caught.value.response.get("Error", {})}
+    return error["Code"], error["Message"]
 
 
 @pytest.fixture

@@ -79,4 +79,14 @@ def test_an_archive_that_climbs_out_fails_its_endpoint_and_says_so(hosting: Host
         lambda: (one := hosting.described(name))["EndpointStatus"] == "Failed" and one, 90
     )
     assert "../../../evil.txt" in found["FailureReason"]
+    for change, given in (
+        (hosting.sagemaker.update_endpoint, {"EndpointConfigName": found["EndpointConfigName"]}),
+        (
+            hosting.sagemaker.update_endpoint_weights_and_capacities,
+            {"DesiredWeightsAndCapacities": [{"VariantName": "A", "DesiredInstanceCount": 2}]},
+        ),
+    ):
+        words = f'Cannot update endpoint "{found["EndpointArn"]}" with status Failed: it can only '
+        with pytest.raises(ClientError, match=words):
+            change(EndpointName=name, **given)
     hosting.sagemaker.delete_endpoint(EndpointName=name)

@@ -10,16 +10,9 @@ import pytest
 from botocore.exceptions import ClientError
 
 from tests.journeys.conftest import SKLEARN, archive, wait_until
-from tests.resources.inference.conftest import SCRIPT, VARIABLES, unique, variant
+from tests.resources.inference.conftest import SCRIPT, VARIABLES, refusal, unique, variant
 
 pytestmark = pytest.mark.xdist_group("endpoints")
-
-
-def refusal(call, **request) -> tuple[str, str]:
-    with pytest.raises(ClientError) as caught:
-        call(**request)
-    error = caught.value.response["Error"]
-    return error["Code"], error["Message"]
 
 
 def test_a_pipeline_hands_each_answer_on_to_the_next_container(hosting):

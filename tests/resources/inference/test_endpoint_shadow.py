@@ -8,7 +8,7 @@ import pytest
 from botocore.exceptions import ClientError
 
 from tests.journeys.conftest import wait_until
-from tests.resources.inference.conftest import unique, variant
+from tests.resources.inference.conftest import variant
 
 pytestmark = pytest.mark.xdist_group("endpoints")
 
@@ -39,15 +39,9 @@ def invocations(client, name: str, shadow: str) -> float:
 
 
 def test_a_shadow_gets_its_share_of_the_requests_and_answers_nobody(hosting, client):
-    config = unique("config")
-    hosting.sagemaker.create_endpoint_config(
-        EndpointConfigName=config,
-        ProductionVariants=[variant(hosting.model("real"), InitialVariantWeight=2.0)],
-        ShadowProductionVariants=[
-            variant(hosting.model("shadow"), "Shadow", InitialVariantWeight=1.0)
-        ],
-    )
-    name = hosting.endpoint(config)
+    shadow = variant(hosting.model("shadow"), "Shadow", InitialVariantWeight=1.0)
+    real = variant(hosting.model("real"), InitialVariantWeight=2.0)
+    name = hosting.endpoint(hosting.config(real, ShadowProductionVariants=[shadow]))
     shown = hosting.described(name)["ShadowProductionVariants"]
     assert [one["VariantName"] for one in shown] == ["Shadow"]
     assert {hosting.invoke(name) for _ in range(200)} == {"real(x)"}
@@ -56,17 +50,3 @@ def test_a_shadow_gets_its_share_of_the_requests_and_answers_nobody(hosting, cli
     assert 65 <= invocations(client, name, "Shadow") <= 135
     with pytest.raises(ClientError, match="Variant Shadow not found"):
         hosting.invoke(name, TargetVariant="Shadow")
-
-
-def test_only_one_shadow_stands_beside_one_variant(hosting):
-    config = unique("config")
-    model = hosting.model("one")
-    hosting.sagemaker.create_endpoint_config(
-        EndpointConfigName=config,
-        ProductionVariants=[variant(model), variant(model, "B")],
-        ShadowProductionVariants=[variant(model, "C")],
-    )
-    with pytest.raises(ClientError, match="exactly one production variant"):
-        hosting.sagemaker.create_endpoint(
-            EndpointName=unique("endpoint"), EndpointConfigName=config
-        )

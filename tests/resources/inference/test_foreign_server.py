@@ -105,6 +105,27 @@ def test_the_reason_of_an_endpoint_says_that_nothing_listened_on_the_port() -> N
     assert reason.endswith("Last log lines: Serving on 5000")
 
 
+def test_the_reason_of_an_endpoint_tells_what_killed_its_server_and_ends_with_the_error() -> None:
+    said = "The program was killed (SIGKILL) because it wanted more memory than the 96 MiB that it"
+    outcome = {
+        "failure": f"The primary container did not pass the ping health check. {said} may use. "
+        "Last log lines: loading",
+        "out_of_memory": True,
+        "log_tail": ["loading"],
+    }
+    reason = endpoint_plan._unhealthy("A-r1-i0", Exited(outcome))
+    assert reason.endswith(f"logs for this endpoint. {said} may use. Last log lines: loading")
+    lines = ["INFO started", "Traceback (most recent call last):"]
+    lines += [f'  File "inference.py", line {number}, in {"f" * 150}' for number in range(12)]
+    lines += ["    ~~~^^^", "ValueError: no weights"]
+    outcome = {"failure": "the sandbox is broken", "log_tail": lines}
+    reason = endpoint_plan._unhealthy("A-r1-i0", Exited(outcome))
+    assert "for this endpoint. the sandbox is broken Last log lines: File" in reason
+    assert reason.endswith(" | ValueError: no weights")
+    assert len(reason) <= 1024
+    assert "INFO" not in reason and "^" not in reason
+
+
 def test_a_transform_by_such_a_server_answers_every_line(hosting: Hosting, image: str) -> None:
     source, name = unique("in"), unique("transform")
     hosting.s3.put_object(Bucket=hosting.bucket, Key=f"{source}/lines.csv", Body=b"1\n2\n3\n")

@@ -29,30 +29,36 @@ def _every(hosting, endpoint: str) -> list[str]:
     return [one["InferenceComponentName"] for one in listed["InferenceComponents"]]
 
 
+CPUS = "NumberOfCpuCoresRequired"
+
+
 def needs() -> dict:
-    return {"NumberOfCpuCoresRequired": 1, "MinMemoryRequiredInMb": 512}
+    return {CPUS: 1, "MinMemoryRequiredInMb": 512}
 
 
-def add(hosting, endpoint: str, says: str, copies: int = 1) -> str:
+def add(hosting, endpoint: str, says: str, copies: int = 1, needed: dict | None = None) -> str:
     name = unique(says)
     hosting.sagemaker.create_inference_component(
         InferenceComponentName=name,
         EndpointName=endpoint,
         VariantName="All",
-        Specification={"ModelName": hosting.model(says), "ComputeResourceRequirements": needs()},
+        Specification={
+            "ModelName": hosting.model(says),
+            "ComputeResourceRequirements": needed or needs(),
+        },
         RuntimeConfig={"CopyCount": copies},
     )
     settled(hosting, name)
     return name
 
 
-def settled(hosting, name: str) -> dict:
+def settled(hosting, name: str, status: str = "InService") -> dict:
     def look() -> dict | None:
         found = hosting.sagemaker.describe_inference_component(InferenceComponentName=name)
         return found if found["InferenceComponentStatus"] in ("InService", "Failed") else None
 
     found = wait_until(look)
-    assert found["InferenceComponentStatus"] == "InService", found
+    assert found["InferenceComponentStatus"] == status, found
     return found
 
 
@@ -84,6 +90,46 @@ def test_copies_come_and_go_and_none_means_no_capacity(hosting, endpoint):
             with pytest.raises(ClientError, match="has no capacity to process this request"):
                 hosting.invoke(endpoint, InferenceComponentName=name)
     assert hosting.invoke(endpoint, InferenceComponentName=name) == "one(x)"
+
+
+def test_what_the_instances_have_no_room_for_fails_and_changes_nothing(hosting, endpoint):
+    no_room, sagemaker = "There is not enough hardware resources", hosting.sagemaker
+    model = hosting.model("one")
+    large = unique("large")
+    request = {"InferenceComponentName": large, "EndpointName": endpoint, "VariantName": "All"}
+    wanted = {"ModelName": model, "ComputeResourceRequirements": {**needs(), CPUS: 64}}
+    sagemaker.create_inference_component(
+        **request, Specification=wanted, RuntimeConfig={"CopyCount": 1}
+    )
+    reason = settled(hosting, large, "Failed")["FailureReason"]
+    assert reason.startswith(no_room)
+    assert "needs 64 CPU cores" in reason and "2 ml.m5.large instances" in reason
+    with pytest.raises(ClientError, match="with status Failed: it can only be deleted"):
+        sagemaker.update_inference_component(InferenceComponentName=large, Specification=wanted)
+
+    name = add(hosting, endpoint, "one")
+    before = settled(hosting, name)["Specification"]
+    for update in (
+        lambda: sagemaker.update_inference_component_runtime_config(
+            InferenceComponentName=name, DesiredRuntimeConfig={"CopyCount": 5}
+        ),
+        lambda: sagemaker.update_inference_component(
+            InferenceComponentName=name, Specification=wanted
+        ),
+    ):
+        update()
+        found = settled(hosting, name)
+        assert found["FailureReason"].startswith(no_room)
+        assert found["RuntimeConfig"] == {"DesiredCopyCount": 1, "CurrentCopyCount": 1}
+        assert found["Specification"] == before
+    assert hosting.invoke(endpoint, InferenceComponentName=name) == "one(x)"
+
+    more = {"VariantName": "All", "DesiredInstanceCount": 3}
+    sagemaker.update_endpoint_weights_and_capacities(
+        EndpointName=endpoint, DesiredWeightsAndCapacities=[more]
+    )
+    wide = add(hosting, endpoint, "two", 2, {**needs(), CPUS: 2})
+    assert hosting.invoke(endpoint, InferenceComponentName=wide) == "two(x)"
 
 
 ADAPTED = """
@@ -193,6 +239,7 @@ def test_an_alarm_brings_a_component_back_to_its_model(hosting, endpoint, client
         ComparisonOperator="GreaterThanThreshold",
     )
     name = add(hosting, endpoint, "old")
+    old = settled(hosting, name)["Specification"]["ModelName"]
     batch = {"Type": "COPY_COUNT", "Value": 1}
     hosting.sagemaker.update_inference_component(
         InferenceComponentName=name,
@@ -204,7 +251,9 @@ def test_an_alarm_brings_a_component_back_to_its_model(hosting, endpoint, client
     )
     wait_until(lambda: hosting.invoke(endpoint, InferenceComponentName=name) == "new(x)")
     cloudwatch.set_alarm_state(AlarmName=alarm, StateValue="ALARM", StateReason="a test")
-    assert alarm in settled(hosting, name)["FailureReason"]
+    found = settled(hosting, name)
+    assert alarm in found["FailureReason"]
+    assert found["Specification"]["ModelName"] == old
     assert hosting.invoke(endpoint, InferenceComponentName=name) == "old(x)"
     cloudwatch.delete_alarms(AlarmNames=[alarm])
 

@@ -7,7 +7,6 @@ from dataclasses import replace
 
 import pytest
 from botocore.config import Config
-from botocore.exceptions import ClientError
 
 from clary.reconcile.decisions import Become
 from clary.reconcile.observations import Running
@@ -86,21 +85,6 @@ def test_provisioned_concurrency_is_up_before_the_first_request(hosting, server)
     )
     shown = hosting.in_service(name)["ProductionVariants"][0]["CurrentServerlessConfig"]
     assert (shown["MaxConcurrency"], shown["ProvisionedConcurrency"]) == (8, 2)
-
-
-@pytest.mark.parametrize(
-    ("change", "words"),
-    [
-        ({"MemorySizeInMB": 1500}, "multiple of 1024"),
-        ({"ProvisionedConcurrency": 9}, "must not be greater than its MaxConcurrency"),
-    ],
-)
-def test_a_configuration_that_serverless_cannot_have_is_refused(hosting, change, words):
-    config = hosting.config(serverless(hosting.model("none"), **change))
-    with pytest.raises(ClientError, match=words):
-        hosting.sagemaker.create_endpoint(
-            EndpointName=unique("endpoint"), EndpointConfigName=config
-        )
 
 
 def row_of(count: int) -> Row:

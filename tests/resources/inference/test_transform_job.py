@@ -234,11 +234,15 @@ def test_stopping_a_job_keeps_whole_files_only(bench: Bench, model: str) -> None
         bench.sagemaker.stop_transform_job(TransformJobName=name)
 
 
-def test_a_server_that_crashes_is_told_with_its_exit_code(bench: Bench, model: str) -> None:
+def test_a_record_that_kills_its_process_fails_the_job_and_is_named(
+    bench: Bench, model: str
+) -> None:
     name = bench.start(model, {"a.csv": b"crash\n"})
     job = bench.ended(name)
     assert job["TransformJobStatus"] == "Failed"
-    assert job["FailureReason"].startswith("AlgorithmError: , exit code: 9")
+    reason = "Unable to get response from algorithm: the connection was closed before an answer"
+    assert job["FailureReason"].startswith(f"AlgorithmError: {reason}")
+    assert "/in/a.csv, record 1)" in job["FailureReason"]
     assert bench.outputs(name) == {}
 
 

@@ -53,6 +53,9 @@ class Hanging(Echo):
         if body == b"block":
             import ctypes
             ctypes.PyDLL(None).sleep(60)
+        if body == b"start":
+            import subprocess
+            body = str(subprocess.Popen(["sleep", "600"]).pid).encode()
         if body == b"crash":
             os.kill(os.getpid(), 11)
         if body == b"fork":

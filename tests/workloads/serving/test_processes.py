@@ -16,36 +16,41 @@ PROGRAM = """
 import os, signal, sys
 from clary.workloads.serving import processes
 
-processes.YOUNG_SECONDS = float(sys.argv[1])
-lines = sys.argv[2]
+processes.PAUSE_SECONDS = 0.001
+lines, how = sys.argv[1:]
 
-def serve():
+def serve(fork):
     with open(lines, "a") as file:
         file.write("x\\n")
     with open(lines) as file:
-        if len(file.readlines()) < 9:
-            if sys.argv[3] == "kill":
-                os.kill(os.getpid(), signal.SIGKILL)
-            return processes.CANNOT_SERVE
+        number = len(file.readlines())
+    if how == "cannot":
+        return processes.CANNOT_SERVE
+    if how == "served" or (how == "served once" and number == 1):
+        fork.begin()
+    assert fork.replaces == (number > 1)
+    if number < 9:
+        os.kill(os.getpid(), signal.SIGKILL)
     os.kill(os.getppid(), signal.SIGTERM)
     return 0
 
-sys.exit(processes.supervise(serve, 1, 5.0))
+processes.leave(processes.supervise(serve, 1, 5.0))
 """
 
 
 @pytest.mark.parametrize(
-    ("young", "how", "code", "made"),
+    ("how", "code", "made"),
     [
-        ("0", "kill", 0, 9),  # all had served: requests killed them
-        ("60", "kill", 1, 5),  # they never come to serve
-        ("0", "cannot", 1, 1),  # nor would another
+        ("served", 0, 9),  # requests killed them
+        ("served once", -9, 4),  # the next ones cannot even load the model
+        ("loading", -9, 1),  # nor will another, as far as this server can tell
+        ("cannot", 1, 1),
     ],
 )
-def test_only_processes_that_never_serve_end_the_service(tmp_path, young, how, code, made):
+def test_only_processes_that_come_to_serve_are_replaced_for_ever(tmp_path, how, code, made):
     lines = tmp_path / "lines"
     ended = subprocess.run(
-        [sys.executable, "-c", PROGRAM, young, str(lines), how],
+        [sys.executable, "-c", PROGRAM, str(lines), how],
         env={"PYTHONPATH": str(ROOT), "PATH": os.environ["PATH"]},
         timeout=60,
         check=False,

@@ -172,7 +172,7 @@ def test_clients_of_a_worker_that_crashes_are_closed_and_the_next_are_served(sta
         try:
             assert read_all(unlucky) == b""
         except ConnectionResetError:
-            assert "ended with status" in server.log.read_text()
+            assert "was killed by SIGSEGV" in server.log.read_text()
     for _ in range(8):
         assert server.ask(b"ok")[0] == 200
 
@@ -196,6 +196,31 @@ def test_a_client_that_leaves_does_not_cost_another_its_answer(start) -> None:
     server.process.send_signal(signal.SIGTERM)
     assert server.process.wait(DEADLINE) == 0
     assert "IndexError" not in server.log.read_text()
+
+
+def test_whoever_comes_while_the_only_process_is_replaced_waits_for_the_next(start) -> None:
+    server = start("Hanging")
+    pids = [server.ask(b"pid")[2]]
+    started = int(server.ask(b"start")[2])
+    for number in range(3):
+        with server.connect() as unlucky:
+            unlucky.sendall(POST + b"Content-Length: 5\r\n\r\ncrash")
+            try:
+                assert read_all(unlucky) == b""
+            except ConnectionResetError:
+                assert "was killed by SIGSEGV" in server.log.read_text()
+        pids.append(server.ask(b"pid")[2])
+        assert server.log.read_text().count("The model is loaded") == number + 2
+    assert len(set(pids)) == 4
+    assert server.process.poll() is None
+    # What the dead process had started must not be there twice.
+    assert not Path(f"/proc/{started}").exists()
+
+
+def test_what_a_model_prints_is_in_the_log_at_once(start) -> None:
+    server = start("Hanging")
+    server.ask(b"print")
+    assert "b'\\xff'\n" in server.log.read_bytes().decode("latin-1")
 
 
 def test_a_stop_is_heard_in_the_middle_of_replacing_workers(start) -> None:
