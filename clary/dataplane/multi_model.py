@@ -73,6 +73,38 @@ class Models:
         dimensions = (("EndpointName", endpoint), ("VariantName", variant))
         self._metrics.observe(metric, region, dimensions, unit, value)
 
+    async def load(
+        self,
+        invocation: Invocation,
+        shelf: ModelShelf,
+        name: str,
+        target: str,
+        prefix: str,
+        container: str = "primary",
+    ) -> None:
+        """Wait for the model, which goes on loading if that takes longer than a request may wait."""
+        route = invocation.route
+        began = time.perf_counter()
+        fetch = self.fetch(route, prefix, target)
+        task = shelf.load(name, fetch, lambda *told: self.observe(invocation, *told))
+        shelf.waiting += 1
+        try:
+            left = INVOCATION_SECONDS_MAX - (began - invocation.started)
+            done, _ = await asyncio.wait({task}, timeout=max(0.0, left))
+        finally:
+            shelf.waiting -= 1
+        seconds = time.perf_counter() - began
+        self.observe(invocation, "ModelLoadingWaitTime", "Microseconds", seconds * 1e6)
+        if not done:
+            raise ApiError(
+                f"The model {target} of endpoint {route.name} is not loaded yet. Please try again.",
+                code="ModelNotReadyException",
+                status=429,
+            )
+        status, text = task.result()
+        if status:
+            raise model_error(route, status, text, container=container)
+
 
 class MultiModelInvocation(Invocation):
     """A request for one model; it waits where the model must be loaded first."""
@@ -167,30 +199,9 @@ class MultiModelInvocation(Invocation):
         self._submit(shelf)
 
     async def _load(self, shelf: ModelShelf) -> None:
-        """Wait for the model, which goes on loading if that takes longer than a request may wait."""
         settings = self.variant.multi_model
         assert settings is not None
-        began = time.perf_counter()
-        fetch = self.models.fetch(self.route, settings.prefix, self.target)
-        task = shelf.load(self.name, fetch, lambda *told: self.models.observe(self, *told))
-        shelf.waiting += 1
-        try:
-            left = INVOCATION_SECONDS_MAX - (began - self.started)
-            done, _ = await asyncio.wait({task}, timeout=max(0.0, left))
-        finally:
-            shelf.waiting -= 1
-        seconds = time.perf_counter() - began
-        self.models.observe(self, "ModelLoadingWaitTime", "Microseconds", seconds * 1e6)
-        if not done:
-            raise ApiError(
-                f"The model {self.target} of endpoint {self.route.name} is not loaded yet. "
-                "Please try again.",
-                code="ModelNotReadyException",
-                status=429,
-            )
-        status, text = task.result()
-        if status:
-            raise model_error(self.route, status, text)
+        await self.models.load(self, shelf, self.name, self.target, settings.prefix)
 
     async def _after_refusal(self, shelf: ModelShelf, head: AnswerHead, body: bytes | None) -> None:
         """The server may have lost the model, or have no memory left to answer: help it once."""

@@ -14,11 +14,10 @@ from typing import Any
 
 from clary.dataplane.answer_heads import AnswerHead
 from clary.dataplane.invocation import settling, too_busy
-from clary.dataplane.invocation_errors import model_error, validation_error
+from clary.dataplane.invocation_errors import validation_error
 from clary.dataplane.invocation_metrics import InvocationMetrics
 from clary.dataplane.model_shelf import ModelShelf
 from clary.dataplane.multi_model import (
-    INVOCATION_SECONDS_MAX,
     NAME_CHARACTERS_MAX,
     TARGET_MODEL,
     WAITING_PER_INSTANCE_MAX,
@@ -121,29 +120,9 @@ class SerialModelInvocation(SerialInvocation):
         self._submit_to_model(server, shelf)
 
     async def _load(self, server: Instance, shelf: ModelShelf) -> None:
-        """Wait for the model, which goes on loading if that takes longer than a request may wait."""
         assert server.multi_model is not None
-        began = time.perf_counter()
-        fetch = self.models.fetch(self.route, server.multi_model.prefix, self.target)
-        task = shelf.load(self.name, fetch, lambda *told: self.models.observe(self, *told))
-        shelf.waiting += 1
-        try:
-            left = INVOCATION_SECONDS_MAX - (began - self.started)
-            done, _ = await asyncio.wait({task}, timeout=max(0.0, left))
-        finally:
-            shelf.waiting -= 1
-        seconds = time.perf_counter() - began
-        self.models.observe(self, "ModelLoadingWaitTime", "Microseconds", seconds * 1e6)
-        if not done:
-            raise ApiError(
-                f"The model {self.target} of endpoint {self.route.name} is not loaded yet. "
-                "Please try again.",
-                code="ModelNotReadyException",
-                status=429,
-            )
-        status, text = task.result()
-        if status:
-            raise model_error(self.route, status, text, container=self.container)
+        prefix, container = server.multi_model.prefix, self.container
+        await self.models.load(self, shelf, self.name, self.target, prefix, container)
 
     async def _after_refusal(
         self, server: Instance, shelf: ModelShelf, head: AnswerHead, body: bytes | None
