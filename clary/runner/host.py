@@ -25,13 +25,12 @@ import time
 import traceback
 from collections.abc import Callable, Mapping
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import Any
 
 from clary.runner import (
     container_recipe,
     hostile_files,
     limits,
-    listening,
     locks,
     memory_watch,
     network_entry,
@@ -41,9 +40,10 @@ from clary.runner import (
     utilization,
 )
 from clary.runner.faults import ClientFault
-from clary.runner.health import HealthWatch
 from clary.runner.output import Output
 from clary.runner.parts import MakeParts, Parts
+from clary.runner.results import Result, out_of_memory_text
+from clary.runner.serving import UNHEALTHY, Serving, unhealthy
 from clary.runner.spec import HostSpec, SpecError, parse
 from clary.runner.transforming import Transforming
 
@@ -52,22 +52,6 @@ _FAILURE_CHARACTERS_MAX = 1024
 _OUTPUT_SECONDS_MAX = 60.0
 _LAST_LINES_SECONDS_MAX = 0.5
 _SHUTDOWN_GRACE_SECONDS = 5.0
-_RESTARTS_MAX = 10  # of a server, each within a minute of the one before
-_RESTARTS_BEFORE_READY_MAX = 2
-_RESTART_SECONDS_MAX = 30.0
-_STABLE_SECONDS = 60.0
-_UNHEALTHY = "The primary container did not pass the ping health check."
-
-
-class Result(NamedTuple):
-    """What becomes of a host, before its outputs are uploaded."""
-
-    result: str  # success | failure | stopped | timeout | lost
-    ending: program.Ending | None = None
-    failure: str = ""
-    source: str = "algorithm"  # algorithm | client | internal
-    out_of_memory: bool = False
-    outputs: dict[str, Any] | None = None  # told beside those that are uploaded
 
 
 class _Halted(Exception):
@@ -163,7 +147,7 @@ class _Host:
         self._group = limits.NO_GROUP
         self._ran_out_of_memory = False
         self._output = Output(spec.directory / "log")
-        self.unhealthy = _UNHEALTHY  # with the reason, once the server was ended for it
+        self.unhealthy = UNHEALTHY  # with the reason, once the server was ended for it
 
     def _on_terminate(self, _number: int, _frame: object) -> None:
         self._terminated = True
@@ -245,7 +229,7 @@ class _Host:
             if spec.transform is not None:
                 result = self._transform(composed)
             elif spec.serve is not None:
-                result = _Serving(self, composed).run()
+                result = Serving(self, composed).run()
             else:
                 ended = self.run_program(composed, lambda: parts.fault() is not None)
                 result = self._judge(*ended, parts.fault())
@@ -283,7 +267,7 @@ class _Host:
                     reason = self._stop_reason() or ("unwell" if unwell() else "")
                     if reason:
                         if reason == "unwell":
-                            self.unhealthy = _unhealthy(composed, running.process)
+                            self.unhealthy = unhealthy(composed, running.process)
                         running.signal(signal.SIGTERM)
                         grace = spec.grace_seconds
                         if reason in ("lost", "unwell"):
@@ -331,7 +315,7 @@ class _Host:
             outputs = {"transform": {"files": told.files, "failed": told.failed}}
             killed = self._ran_out_of_memory or self._group.out_of_memory()
             killed = killed and told.result == "failure"
-            lost = _out_of_memory(self._spec, program.Ending(0, None)) if killed else ""
+            lost = out_of_memory_text(self._spec, program.Ending(0, None)) if killed else ""
             failure = f"{lost} {told.failure}".strip()
             return Result(told.result, None, failure, told.source, killed, outputs)
         if reason:
@@ -357,7 +341,7 @@ class _Host:
         if ending.exit_code == 0:
             return Result("success", ending)
         if out_of_memory:
-            failure = f"{_out_of_memory(spec, ending)} {failure}".strip()
+            failure = f"{out_of_memory_text(spec, ending)} {failure}".strip()
         elif not failure and ending.signal:
             failure = f"the program was killed by {ending.signal}"
         elif not failure:
@@ -458,116 +442,11 @@ class _Task:
             raise self._problem
 
 
-class _Serving:
-    """A server is kept up: it is started again when it crashes, within bounds, until the host is halted."""
-
-    def __init__(self, host: _Host, composed: dict[str, Any]) -> None:
-        assert host.spec.serve is not None
-        self._host = host
-        self._composed = composed
-        self._serve = host.spec.serve
-        self._was_ready = False
-        self._health_deadline = time.monotonic() + self._serve.health_seconds
-        self._watch = HealthWatch(
-            host.spec.directory, self._serve.socket, self._serve.ping_path, self._tell
-        )
-
-    def _tell(self, ready: bool) -> None:
-        self._was_ready = self._was_ready or ready
-        self._host.progress.set_ready(ready)
-
-    def _unwell(self) -> bool:
-        return not self._was_ready and time.monotonic() > self._health_deadline
-
-    def run(self) -> Result:
-        restarts, host = 0, self._host
-        while True:
-            began = time.monotonic()
-            self._watch.start()
-            try:
-                ending, reason = host.run_program(self._composed, self._unwell)
-            finally:
-                self._watch.stop()
-                host.progress.set_ready(False)
-            if reason == "unwell":
-                return self._never_ready(ending, restarts, host.unhealthy)
-            if reason:
-                return host.judge(ending, reason)
-            restarts = 1 if time.monotonic() - began > _STABLE_SECONDS else restarts + 1
-            bound = _RESTARTS_MAX if self._was_ready else _RESTARTS_BEFORE_READY_MAX
-            if restarts > bound or self._unwell() or self._cannot_load(ending):
-                return self._given_up(ending, restarts)
-            text = f"The server {_ended(ending)} and is started again."
-            host.progress.say(text)
-            host.tell(text)
-            reason = host.pause(min(0.2 * 2 ** (restarts - 1), _RESTART_SECONDS_MAX))
-            if reason:
-                return Result(reason, ending)
-
-    def _cannot_load(self, ending: program.Ending) -> bool:
-        """A model that is too large for its memory is so every time."""
-        return not self._was_ready and self._host.judge(ending, "").out_of_memory
-
-    def _given_up(self, ending: program.Ending, deaths: int) -> Result:
-        judged = self._host.judge(ending, "")
-        why = f"The server {_ended(ending)}."
-        if judged.out_of_memory:
-            why = _out_of_memory(self._host.spec, ending)
-        if deaths > 1:
-            why = f"{why} It was started {deaths} times."
-        if not self._was_ready and self._unwell():
-            why = f"{why} {self._late()}"
-        self._host.tell(why)
-        return judged._replace(result="failure", failure=f"{_UNHEALTHY} {why}")
-
-    def _never_ready(self, ending: program.Ending, deaths: int, unhealthy: str) -> Result:
-        judged = self._host.judge(ending, "")
-        why = self._late()
-        if judged.out_of_memory:
-            why = f"{_out_of_memory(self._host.spec, ending)} {why}"
-        elif deaths:
-            why = f"{why} It had ended {deaths} times before and was started again."
-        self._host.tell(why)
-        text = f"{unhealthy} {why}"
-        return Result("failure", ending, text, out_of_memory=judged.out_of_memory)
-
-    def _late(self) -> str:
-        return (
-            f"GET /ping was not answered with status 200 within {self._serve.health_seconds:g} s."
-        )
-
-
-def _ended(ending: program.Ending) -> str:
-    if ending.lost:
-        return f"was lost ({ending.lost})"
-    return (
-        f"was killed by {ending.signal}"
-        if ending.signal
-        else f"ended with exit code {ending.exit_code}"
-    )
-
-
-def _out_of_memory(spec: HostSpec, ending: program.Ending) -> str:
-    allowed = f"{(spec.limits.memory_bytes or 0) / 1024**2:,.0f} MiB"
-    how = f"was killed ({ending.signal})" if ending.signal else "lost a process that was killed"
-    return f"The program {how} because it wanted more memory than the {allowed} that it may use."
-
-
 def _with_last_words(failure: str, tail: list[str]) -> str:
     """The reason and, for what was done at that time, the last traceback or the last lines."""
     begin = max((at for at, line in enumerate(tail) if line.startswith("Traceback")), default=-3)
     words = [line.strip() for line in tail[begin:] if line.strip()]
     return f"{failure} Last log lines: {' | '.join(words)}" if words else failure
-
-
-def _unhealthy(composed: dict[str, Any], process: int) -> str:
-    """What is wrong with a server that never answered its health check, as far as its network tells."""
-    if not composed["inward"]:
-        return _UNHEALTHY
-    ours = frozenset({composed["outward"]["port"]} if composed["outward"] else ())
-    own = composed["network"] == "own"
-    why = listening.why_unwell(process, composed["inward"]["port"], own=own, ours=ours)
-    return f"{_UNHEALTHY} {why}"
 
 
 def _said(spec: HostSpec, relative: str) -> str:
